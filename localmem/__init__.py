@@ -1,0 +1,1 @@
+"""localmem: a fully offline agent with long-term memory on small open models."""

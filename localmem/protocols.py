@@ -1,0 +1,196 @@
+"""The seams: Engine, Vocabulary, ChatFormat, Grammar, Matcher, Embedder, and the Generation that crosses them.
+
+`memory`, `grammar` and `engine` never import each other; they meet here. Nothing in this file does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Finish = Literal["stop", "length", "closed", "interrupted"]
+ClosedBy = Literal["budget", "loop"]
+Role = Literal["system", "user", "assistant", "tool"]
+TextCallback = Callable[[str], None]
+
+
+class Vocabulary(Protocol):
+    """A model's tokens. Ids run from 0 to `size` - 1."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids that end a generation (end of text, end of turn)."""
+        ...
+
+    @property
+    def control_tokens(self) -> frozenset[int]:
+        """Ids that no text may produce: special tokens, whose bytes only look like text."""
+        ...
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`; with `special=False` no text produces a control token."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for; a control token's are its name."""
+        ...
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, control tokens left out, invalid UTF-8 replaced."""
+        ...
+
+
+class Matcher(Protocol):
+    """A grammar bound to a vocabulary, at one point of one generation."""
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next whatever the model says; not yet accepted. Empty if there is a choice."""
+        ...
+
+    def accept(self, token: int) -> bool:
+        """Take `token` if the grammar allows it here; False (and no change) if not."""
+        ...
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Shape (size,): True for each token that is allowed here."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """The text so far is whole and nothing can follow."""
+        ...
+
+    @property
+    def can_stop(self) -> bool:
+        """The text so far is whole, though more could follow."""
+        ...
+
+    def end(self, text: str) -> tuple[str, tuple[str, ...]] | None:
+        """The shortest legal end of `text` and the JSON paths that it cuts; None if no end can be planned."""
+        ...
+
+
+class Grammar(Protocol):
+    """A compiled constraint, not yet bound to a model."""
+
+    def bind(self, vocabulary: Vocabulary) -> Matcher: ...
+
+
+class ChatFormat(Protocol):
+    """How one model writes messages as tokens."""
+
+    def message(self, role: Role, text: str, *, first: bool = False) -> list[int]:
+        """All tokens of one whole message. `first` marks the message that begins the conversation."""
+        ...
+
+    @property
+    def opening(self) -> list[int]:
+        """Tokens that begin an assistant message: what a prompt ends with before a generation."""
+        ...
+
+    @property
+    def ending(self) -> list[int]:
+        """Tokens that end an assistant message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one call of `Engine.generate` did. Times are seconds, counts are tokens.
+
+    `prompt_tokens` = `reused_tokens` (already in the KV cache) + what was prefilled. `forced_tokens` are those of
+    `tokens` that the grammar dictated. `diverged_at` is the position at which the prompt left the KV cache's tokens,
+    None where it only extended them. `decode_s` runs from the first token to the last.
+    """
+
+    text: str
+    tokens: list[int]
+    finish: Finish
+    closed_by: ClosedBy | None = None
+    closed_paths: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    forced_tokens: int = 0
+    ttft_s: float = 0.0
+    decode_s: float = 0.0
+    diverged_at: int | None = None
+
+    def stats(self) -> dict[str, Any]:
+        """Everything but the text and its tokens, JSON-ready."""
+        data = asdict(self)
+        del data["text"], data["tokens"]
+        data["generated_tokens"] = len(self.tokens)
+        data["closed_paths"] = list(self.closed_paths)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is drawn: temperature 0 is greedy. Penalties do not exist: they break grammars and names alike."""
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    seed: int | None = None
+
+
+class Engine(Protocol):
+    """A model that turns tokens into tokens. Not thread-safe, but `interrupt` may be called from any thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def n_ctx(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def chat_format(self) -> ChatFormat: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        constraint: Grammar | None = None,
+        max_tokens: int = 256,
+        temperature: float | None = None,
+        seed: int | None = None,
+        on_text: TextCallback | None = None,
+    ) -> Generation:
+        """Prefill what the KV cache does not hold of `prompt`, then decode.
+
+        `temperature` and `seed` stand in for the model's own `Sampling`. `on_text` gets whole characters only.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Stop a running `generate` within 200 ms; it returns with finish "interrupted"."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Embedder(Protocol):
+    """Text to vectors."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the weights: vectors of different names are never compared."""
+        ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension), rows of unit length."""
+        ...
