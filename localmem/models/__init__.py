@@ -1,0 +1,32 @@
+"""Models: where their files are, fetching them, what a GGUF file says, and how much memory it takes.
+
+`files` knows the places, `fetch` the network (and nothing else in localmem does), `gguf` the format, `ram` the sizes.
+Nothing here runs a model.
+"""
+
+from localmem.models.files import check, locate, locate_embedder, place, pull
+from localmem.models.gguf import GGUFInfo, read_gguf
+from localmem.models.ram import (
+    available_ram,
+    choose_n_ctx,
+    fitting_context,
+    human,
+    kv_bytes_per_token,
+    memory_estimate,
+)
+
+__all__ = [
+    "GGUFInfo",
+    "available_ram",
+    "check",
+    "choose_n_ctx",
+    "fitting_context",
+    "human",
+    "kv_bytes_per_token",
+    "locate",
+    "locate_embedder",
+    "memory_estimate",
+    "place",
+    "pull",
+    "read_gguf",
+]
