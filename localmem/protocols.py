@@ -76,6 +76,11 @@ class Matcher(Protocol):
         """The shortest legal end of `text` and the JSON paths that it cuts; None if no end can be planned."""
         ...
 
+    @property
+    def end_bound(self) -> int | None:
+        """No end is longer than this many bytes; None where that cannot be said."""
+        ...
+
 
 class Grammar(Protocol):
     """A compiled constraint, not yet bound to a model."""

@@ -1,0 +1,118 @@
+"""The decode loop's source on llama.cpp: batches into the KV cache, samples out of the logits."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from localmem.engine.decoding import Interrupted
+from localmem.engine.kv import Match, SequenceCache
+from localmem.errors import ModelError
+from localmem.protocols import Sampling, Vocabulary
+
+
+class AbortFlag(Protocol):
+    @property
+    def is_set(self) -> bool: ...
+
+
+class LlamaSource:
+    """One sequence of a llama.cpp context: its cache, a batch to fill it, and a sampler chain."""
+
+    def __init__(self, context: Any, model: Any, vocabulary: Vocabulary, abort: AbortFlag, n_batch: int) -> None:
+        self._context = context
+        self._size = vocabulary.size
+        self._abort = abort
+        self._n_batch = n_batch
+        self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+        rewinds = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+        self.cache = SequenceCache(context, rewinds=rewinds)
+        self._sampler: Any = None
+        self.first_sample: float | None = None
+
+    def begin(self, prompt: Sequence[int], sampling: Sampling) -> Match:
+        """Set the cache back to what it shares with `prompt`, and the sampler to `sampling`."""
+        self._free_sampler()
+        self._sampler = _sampler_chain(sampling)
+        self.first_sample = None
+        return self.cache.fit(prompt)
+
+    def feed(self, tokens: Sequence[int]) -> None:
+        """Decode `tokens`; logits for the last one only. Raises Interrupted, ModelError."""
+        for start in range(0, len(tokens), self._n_batch):
+            if self._abort.is_set:
+                raise Interrupted
+            self._decode(tokens[start : start + self._n_batch], last=start + self._n_batch >= len(tokens))
+
+    def _decode(self, tokens: Sequence[int], *, last: bool) -> None:
+        batch, position = self._batch, len(self.cache.log)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = position + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = 0
+        batch.logits[len(tokens) - 1] = last
+        status = llama_cpp.llama_decode(self._context, batch)
+        self.cache.log += tokens
+        if status:
+            self.cache.resync()
+            if status == 2:
+                raise Interrupted
+            raise ModelError(f"llama.cpp failed to decode a batch (status {status}); use a smaller n_ctx or n_batch.")
+
+    def sample(self, allowed: NDArray[np.bool_] | None) -> int:
+        if self._abort.is_set:
+            raise Interrupted
+        if self.first_sample is None:
+            self.first_sample = time.perf_counter()
+        if allowed is not None:
+            logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, -1), shape=(self._size,))
+            logits[~allowed] = -np.inf
+        token = int(llama_cpp.llama_sampler_sample(self._sampler, self._context, -1))
+        if allowed is not None and not allowed[token]:  # every allowed token's probability was rounded to nothing
+            token = int(np.flatnonzero(allowed)[np.argmax(logits[allowed])])
+        return token
+
+    def drop(self, count: int) -> None:
+        kept = self.cache.log[: len(self.cache.log) - count]
+        rest = kept[self.cache.fit([*kept, -1]).reused :]
+        self.feed(rest)
+
+    def resync(self) -> None:
+        self.cache.resync()
+
+    def close(self) -> None:
+        self._free_sampler()
+        llama_cpp.llama_batch_free(self._batch)
+
+    def _free_sampler(self) -> None:
+        if self._sampler is not None:
+            llama_cpp.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+def _sampler_chain(sampling: Sampling) -> Any:
+    """llama.cpp's usual order: top-k, top-p, min-p, temperature, draw; greedy at temperature 0."""
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    if sampling.temperature <= 0:
+        links = [llama_cpp.llama_sampler_init_greedy()]
+    else:
+        seed = random.getrandbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
+        links = [
+            llama_cpp.llama_sampler_init_top_k(sampling.top_k),
+            llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1),
+            llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1),
+            llama_cpp.llama_sampler_init_temp(sampling.temperature),
+            llama_cpp.llama_sampler_init_dist(seed),
+        ]
+    for link in links:
+        llama_cpp.llama_sampler_chain_add(chain, link)
+    return chain

@@ -1,0 +1,106 @@
+"""A model's vocabulary on llama.cpp: text to tokens, tokens to bytes, and which tokens no text may produce.
+
+Knows nothing of prompts or messages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import llama_cpp
+
+_CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+_LOOKS_SPECIAL = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
+
+
+class LlamaVocabulary:
+    """The vocabulary of a loaded model; valid as long as the model is."""
+
+    def __init__(self, model: llama_cpp.llama_model_p) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @cached_property
+    def bos(self) -> int | None:
+        """The token that begins every prompt, None where the model wants none."""
+        if not llama_cpp.llama_vocab_get_add_bos(self._vocab):
+            return None
+        return int(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        return frozenset(t for t in range(self._size) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+
+    @cached_property
+    def control_tokens(self) -> frozenset[int]:
+        """Control tokens, and user-defined ones that look like them (some GGUFs mark turn markers so)."""
+        return frozenset(t for t in range(self._size) if self._is_control(t))
+
+    def _is_control(self, token: int) -> bool:
+        attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+        if attributes & _CONTROL:
+            return True
+        if not attributes & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
+            return False
+        return _LOOKS_SPECIAL.fullmatch(self._piece(token).decode("utf-8", "replace")) is not None
+
+    @cached_property
+    def _guarded(self) -> re.Pattern[str] | None:
+        """Finds control tokens' texts that llama.cpp would parse even with special parsing off: user-defined ones."""
+        texts = [
+            self._piece(t).decode("utf-8", "replace")
+            for t in self.control_tokens
+            if llama_cpp.llama_vocab_get_attr(self._vocab, t) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        ]
+        return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        if special or self._guarded is None:
+            return self._tokenize(text, special=special)
+        tokens: list[int] = []
+        start = 0
+        for match in self._guarded.finditer(text):
+            # Cut inside the look-alike: its halves are ordinary text wherever they stand.
+            middle = match.start() + 1
+            tokens += self._tokenize(text[start:middle], special=False)
+            start = middle
+        return tokens + self._tokenize(text[start:], special=False)
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        if not data:
+            return []
+        room = len(data) + 8
+        while True:
+            buffer = (llama_cpp.llama_token * room)()
+            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+            if n >= 0:
+                return list(buffer[:n])
+            room = -n
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._pieces[token]
+
+    @cached_property
+    def _pieces(self) -> list[bytes]:
+        return [self._piece(t) for t in range(self._size)]
+
+    def _piece(self, token: int) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, room, 0, True)
+            if n >= 0:
+                return buffer.raw[:n]
+            room = -n
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        control = self.control_tokens
+        return b"".join(self._pieces[t] for t in tokens if t not in control).decode("utf-8", "replace")
