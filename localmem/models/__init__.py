@@ -1,19 +1,14 @@
 """Models: where their files are, fetching them, what a GGUF file says, and how much memory it takes.
 
-`files` knows the places, `fetch` the network (and nothing else in localmem does), `gguf` the format, `ram` the sizes.
+`files` knows the places, `fetch` the network (and nothing else in localmem does), `gguf` the format, `ram` the sizes,
+`machine` what there is to run on.
 Nothing here runs a model.
 """
 
 from localmem.models.files import check, locate, locate_embedder, place, pull
 from localmem.models.gguf import GGUFInfo, read_gguf
-from localmem.models.ram import (
-    available_ram,
-    choose_n_ctx,
-    fitting_context,
-    human,
-    kv_bytes_per_token,
-    memory_estimate,
-)
+from localmem.models.machine import available_ram, graphics_card, physical_cores
+from localmem.models.ram import choose_n_ctx, fitting_context, human, kv_bytes_per_token, memory_estimate
 
 __all__ = [
     "GGUFInfo",
@@ -21,11 +16,13 @@ __all__ = [
     "check",
     "choose_n_ctx",
     "fitting_context",
+    "graphics_card",
     "human",
     "kv_bytes_per_token",
     "locate",
     "locate_embedder",
     "memory_estimate",
+    "physical_cores",
     "place",
     "pull",
     "read_gguf",

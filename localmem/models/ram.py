@@ -1,19 +1,14 @@
-"""How much memory a model takes, how much this machine has to give, and so how long a window fits.
+"""How much memory a model takes, and so how long a window fits.
 
 Knows what llama.cpp allocates, not how to call it. All sizes are bytes.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localmem.errors import ModelError
+from localmem.models.machine import available_ram
 
 if TYPE_CHECKING:
     from localmem.config import ModelConfig
@@ -100,87 +95,3 @@ def choose_n_ctx(model: ModelConfig, info: GGUFInfo, requested: int | None = Non
 def _estimate(info: GGUFInfo, model: ModelConfig, n_ctx: int) -> int:
     flash = model.flash_attn != "off"
     return memory_estimate(info, n_ctx, model.type_k, model.type_v, model.n_batch, flash_attn=flash)
-
-
-def available_ram() -> int:
-    """Memory that a new process can take without swapping, a container's limit included."""
-    if sys.platform == "linux":
-        return min(_linux_available(), _cgroup_available())
-    if sys.platform == "darwin":
-        return _macos_available()
-    if sys.platform == "win32":
-        return _windows_available()
-    return _physical() // 2
-
-
-def _physical() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _linux_available() -> int:
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else _physical() // 2
-
-
-def _cgroup_available() -> int:
-    """What the tightest control group above this process has left; a huge number where there is no limit."""
-    left = 1 << 62
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return left
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            root, limit, usage = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root):
-                left = min(left, _group_left(folder, limit, usage))
-    return left
-
-
-def _group_left(folder: Path, limit: str, usage: str) -> int:
-    """One group's limit less what it uses, where files that it merely caches count as free."""
-    try:
-        most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-        cached = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return 1 << 62
-    return max(most - used + (int(cached[1]) if cached else 0), 0)
-
-
-def _macos_available() -> int:
-    """Pages that are free or given up without writing (vm_stat's free, inactive, speculative and purgeable)."""
-    try:
-        told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return _physical() // 2
-    page = re.search(r"page size of (\d+) bytes", told)
-    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable):\s+(\d+)", told, re.MULTILINE)
-    return sum(map(int, pages)) * (int(page[1]) if page else 16384) or _physical() // 2
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = [
-        ("length", ctypes.c_ulong),
-        ("load", ctypes.c_ulong),
-        *[(name, ctypes.c_ulonglong) for name in ("total", "available", "total_page", "page", "total_virtual")],
-        *[(name, ctypes.c_ulonglong) for name in ("virtual", "extended")],
-    ]
-
-
-def _windows_available() -> int:
-    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-    kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009  # exists on Windows only
-    kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-    return int(status.available)
