@@ -15,7 +15,7 @@ from localmem.config.entries import Adapter, HubSource, PathSource, PypiSource, 
 
 PRESETS = ("compact", "fewshot")
 UNQUANTISED = ("f32", "f16", "bf16")
-KV_TYPES = (*UNQUANTISED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+KV_TYPES = (*UNQUANTISED, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 
 def _check_source(value: Any, where: Where) -> Source:

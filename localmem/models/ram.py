@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Bytes of one element in the KV cache (block bytes / block elements, ggml.h).
 _KV_BYTES = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32,
-    "q4_0": 18 / 32, "iq4_nl": 18 / 32,
+    "q4_0": 18 / 32,
 }  # fmt: skip
 
 STEP = 256  # llama.cpp pads a window to a multiple of this

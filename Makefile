@@ -1,0 +1,88 @@
+# make chat     install what is needed, fetch the default model and embedder, and talk to it
+# make test     lint, types and tests
+# make lint     ruff and mypy alone
+# make bench    BENCH=throughput (or another of benchmarks/)
+# make clean    what was built, and the caches of the tools; make clean-all: .venv too
+#
+# PYTHON=python3.12      another Python (3.11 or newer)
+# GPU=cuda|metal|vulkan  build llama.cpp for a graphics card (needs its toolkit), as in: make chat GPU=cuda
+# ARGS="-m qwen3-4b"     options for localmem chat
+# TORCH_INDEX=URL        where torch comes from. On Linux the usual index gives a build with gigabytes of CUDA libraries,
+#                        which localmem does not use. PyTorch publishes an index of CPU builds: name it here, once, at the
+#                        first install. A torch that pip finds by its own settings (find-links, say) needs no URL.
+
+PYTHON ?= python3
+BENCH ?= throughput
+ARGS ?=
+GPU ?=
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+CMAKE_cuda := -DGGML_CUDA=on
+CMAKE_metal := -DGGML_METAL=on
+CMAKE_vulkan := -DGGML_VULKAN=on
+
+ifneq ($(GPU),)
+ifeq ($(CMAKE_$(GPU)),)
+$(error GPU=$(GPU) is unknown: use cuda, metal or vulkan)
+endif
+GPU_BUILD := $(VENV)/.llama-$(GPU)
+endif
+
+.PHONY: chat models test lint bench clean clean-all
+.DELETE_ON_ERROR:
+
+chat: models
+	@$(BIN)/localmem chat $(ARGS)
+
+models: $(RUNTIME) $(GPU_BUILD)
+	@$(BIN)/localmem models pull
+
+# pytest's closing line comes last.
+test: lint models
+	@$(BIN)/pytest
+
+lint: $(DEV)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(DEV) models
+	@$(BIN)/python -m benchmarks.$(BENCH)
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "localmem needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12, for example"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -z "$(TORCH_INDEX)" || $(PIP) install --no-deps -c constraints.txt --index-url "$(TORCH_INDEX)" torch
+	@$(PIP) install -c constraints.txt -e . || { $(if_no_compiler); exit 1; }
+	@test -z "$$(find $(VENV) -maxdepth 5 -type d -path '*site-packages/nvidia')" || \
+		echo "note: torch came with CUDA libraries that localmem does not use; TORCH_INDEX in the Makefile avoids them"
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A wheel or a cached build would be one for the CPU, so neither is used.
+$(VENV)/.llama-%: $(RUNTIME)
+	@rm -f $(VENV)/.llama-*
+	CMAKE_ARGS="$(CMAKE_$*)" $(PIP) install -c constraints.txt --no-binary llama-cpp-python --no-cache-dir \
+		--force-reinstall --no-deps llama-cpp-python || { $(if_no_compiler); exit 1; }
+	@touch $@
+
+define if_no_compiler
+command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	echo "llama.cpp is compiled here and there is no C++ compiler: install one (Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install) and try again"
+endef
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find localmem tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean
+	rm -rf $(VENV)
