@@ -19,6 +19,7 @@ from localmem.config.load import read_layer
 from localmem.errors import ConfigError
 
 _NEW = "# Your models, merged over those that come with localmem (see them with: localmem models ls).\nversion: 1\n"
+_MODELS = re.compile(r"^(?:models|'models'|\"models\"):[ \t]*(?:#.*)?\n", re.MULTILINE)
 
 
 def add_entry(file: Path, name: str, entry: dict[str, Any]) -> None:
@@ -26,15 +27,20 @@ def add_entry(file: Path, name: str, entry: dict[str, Any]) -> None:
     file = file.resolve()  # a link into someone's dotfiles stays a link
     before = read_layer(file) if file.exists() else {"version": 1}
     text = file.read_text(encoding="utf-8") if file.exists() else _NEW
+    text = text if text.endswith("\n") or not text else f"{text}\n"
+    found = _MODELS.search(text)
+    if found is None and "models" in before:
+        raise _by_hand(file)
     lines = yaml.safe_dump({name: entry}, sort_keys=False, allow_unicode=True, width=1000)
-    _replace(file, _inserted(text, lines), before, name)
+    _replace(file, _inserted(text, found, lines), before, name)
 
 
-def _inserted(text: str, lines: str) -> str:
-    """`text` with `lines` as the first entry under its top-level `models:`."""
-    if text and not text.endswith("\n"):
-        text += "\n"
-    found = re.search(r"^(?:models|'models'|\"models\"):[ \t]*(#.*)?\n", text, re.MULTILINE)
+def _by_hand(file: Path) -> ConfigError:
+    return ConfigError(f"{file} is laid out in a way that cannot be added to: write the entry into it yourself")
+
+
+def _inserted(text: str, found: re.Match[str] | None, lines: str) -> str:
+    """`text` with `lines` as the first entry under the top-level `models:` that was `found`."""
     if found is None:
         return f"{text}\nmodels:\n{textwrap.indent(lines, '  ')}"
     child = re.match(r"(?:[ \t]*(?:#.*)?\n)*( +)\S", text[found.end() :])
@@ -58,7 +64,7 @@ def _replace(file: Path, text: str, before: dict[str, Any], name: str) -> None:
             raise ConfigError(str(error).replace(scratch, str(file))) from error
         added = after.get("models", {}).pop(name, None)
         if added is None or after != {"models": {}} | before:
-            raise ConfigError(f"{file} is laid out in a way that cannot be added to: write the entry into it yourself")
+            raise _by_hand(file)
         Path(scratch).replace(file)
     finally:
         Path(scratch).unlink(missing_ok=True)

@@ -61,6 +61,8 @@ def _read_yaml(file: Path) -> Any:
         raise ConfigError(f"{file}: {line}this is not YAML: {problem}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: this is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except ValueError as error:  # such as a date in month 13, or a number of 5,000 digits
+        raise ConfigError(f"{file}: this is not YAML: {str(error)[:100]}") from error
     except RecursionError as error:
         raise ConfigError(f"{file}: nested too deeply") from error
     except OSError as error:
@@ -76,7 +78,9 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                continue  # which is refused below
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

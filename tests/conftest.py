@@ -1,0 +1,106 @@
+"""What every test gets: no network, no one's home folder, and the bundled model and embedder.
+
+The real models are found before `LOCALMEM_HOME` is changed; tests read them there and write elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmem.config import Paths, load_config
+from localmem.errors import LocalmemError
+from localmem.models import locate, locate_embedder
+
+REAL_PATHS = Paths.default()
+ROOT = Path(__file__).resolve().parent.parent
+
+# Subprocesses and libraries inherit these, whatever a test does.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+class NetworkUsed(AssertionError):
+    """A test, or what it tests, tried to leave the machine."""
+
+
+def _is_local(address: Any) -> bool:
+    """Loopback and Unix sockets."""
+    host = address[0] if isinstance(address, tuple) else None
+    if host is None or host in ("localhost", b"localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return False
+
+
+def _guarded(name: str, real: Any, host_first: bool = False) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
+        if host_first:
+            address: Any = args[0] if isinstance(args[0], tuple) else (args[0],)
+        else:
+            address = args[1]
+        if address != (None,) and not _is_local(address):
+            raise NetworkUsed(f"{name} to {address!r}")
+        return real(*args, **options)
+
+    return call
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Whoever looks a host up or connects to one fails the test; the whole session, so that threads cannot slip by."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(name, getattr(socket.socket, name)))
+        for name in ("create_connection", "getaddrinfo", "gethostbyname"):
+            patch.setattr(socket, name, _guarded(name, getattr(socket, name), host_first=True))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`LOCALMEM_HOME` of the test: every folder of localmem is in it."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("LOCALMEM_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def paths(home: Path) -> Paths:
+    """The folders of the test."""
+    return Paths.under(home)
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    """The GGUF file of the bundled model. Read only."""
+    try:
+        return locate(load_config().model("smollm2-135m"), REAL_PATHS)
+    except LocalmemError as error:
+        pytest.exit(f"{error} (or: make models)", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def embedder_folder() -> Path:
+    """The folder of the bundled embedder. Read only."""
+    try:
+        return locate_embedder(load_config().embedder("minilm"), REAL_PATHS)
+    except LocalmemError as error:
+        pytest.exit(f"{error} (or: make models)", returncode=1)
+
+
+@pytest.fixture
+def with_models(home: Path, model_path: Path, embedder_folder: Path) -> Path:
+    """`home` with the bundled model and embedder in it, as if they had been pulled."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "models").symlink_to(REAL_PATHS.models, target_is_directory=True)
+    return home
