@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from localmem.errors import ModelError, StoreError
 from localmem.memory.keywords import Keywords
+from localmem.memory.records import storable
 from localmem.memory.search import SIMILARITY, notes
 from localmem.memory.store import Row, Store, Tier
 from localmem.memory.vectors import Vectors
@@ -88,7 +89,7 @@ class Indexer:
 
     def match(self, tier: Tier, query: str, among: NDArray[np.int64], *, wait: bool = False) -> Matches:
         """What of the ids `among` matches `query`. With `wait`, loads the embedder first if need be."""
-        ids = set(among.tolist())
+        ids, query = set(among.tolist()), storable(query)
         by_keyword = [id for id, _ in self._keywords.search(query, tier) if id in ids]
         if self._vectors is None:
             return Matches(by_keyword, [])

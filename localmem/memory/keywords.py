@@ -14,12 +14,15 @@ import re
 import shutil
 import threading
 import unicodedata
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from localmem.errors import StoreError
 from localmem.memory.manifest import Manifest
 from localmem.memory.ownership import first_line
+from localmem.memory.records import storable
 from localmem.memory.store import Row, Store, Tier
 
 _log = logging.getLogger(__name__)
@@ -99,7 +102,7 @@ class _Analysis:
 
     def query(self, tier: Tier, text: str) -> Any:
         """Any of the terms of `text`; None if it has none."""
-        spaced = _spaced(text, query=True)
+        spaced = _spaced(storable(text), query=True)
         words = self._analyzers["words"].analyze(spaced)
         kept = [word for word in words if word not in _STOP_WORDS] or words
         term, should = self._tantivy.Query.term_query, self._tantivy.Occur.Should
@@ -159,6 +162,7 @@ class Keywords:
         try:
             index = self._analysis.open(self._folder)
             whole = index.searcher().num_docs == manifest.count == self._count(manifest.marks)
+            whole = whole and manifest.tail == self._tail(manifest.marks)
         except (OSError, ValueError) as error:
             _log.debug("%s is damaged: %s", self._folder, error)
             return None
@@ -168,10 +172,15 @@ class Keywords:
         self._marks = dict(manifest.marks)
         return index
 
-    def _count(self, marks: Any) -> int:
+    def _count(self, marks: Mapping[str, int]) -> int:
         sql = "SELECT count(*) FROM texts WHERE (tier = ? AND item <= ?) OR (tier = ? AND item <= ?)"
         count: int = self._store.committed(sql, [value for tier in _TIERS for value in (tier, marks[tier])])[0][0]
         return count
+
+    def _tail(self, marks: Mapping[str, int]) -> int:
+        sql = "SELECT text FROM texts WHERE (tier = ? AND item = ?) OR (tier = ? AND item = ?) ORDER BY tier"
+        rows = self._store.committed(sql, [value for tier in _TIERS for value in (tier, marks[tier])])
+        return zlib.crc32("\0".join(text for (text,) in rows).encode())
 
     def _make(self) -> Any:
         self._manifest.unlink(missing_ok=True)
@@ -193,7 +202,8 @@ class Keywords:
             raise StoreError(f"cannot write {self._folder}: {first_line(error)}; make room, or delete it") from error
         self._marks |= {tier: item for tier, item, _ in rows}
         # A crash before this line leaves more texts than the manifest counts: the index is then made again.
-        Manifest(self._store.store_id, _MADE_BY, self._marks, len(self)).write(self._manifest)
+        tail = self._tail(self._marks)
+        Manifest(self._store.store_id, _MADE_BY, self._marks, len(self), tail).write(self._manifest)
 
     def _add(self, rows: list[Row]) -> None:
         if self._writer is None:

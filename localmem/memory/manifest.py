@@ -20,13 +20,15 @@ FORMAT = 1
 class Manifest:
     """The store that a cache belongs to, what made it, up to which ids it goes, and how many texts it holds.
 
-    `marks` has the highest id for each sequence of ids that the cache follows; `check` is a checksum of its data.
+    `marks` has the highest id for each sequence of ids that the cache follows; `tail` is a checksum of the rows that
+    they name, for a store that was restored from a copy counts on from lower ids. `check` is a checksum of the cache.
     """
 
     store_id: str
     made_by: str
     marks: Mapping[str, int]
     count: int
+    tail: int
     check: int = 0
     format: int = FORMAT
 

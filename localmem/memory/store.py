@@ -299,10 +299,11 @@ class Store:
             raise StoreError(f"there is no event {id}; the newest is {self._last_id}")
         return to_event(rows[0])
 
-    def path(self, *, after: int | None = None) -> list[Event]:
-        """The ancestors of the head, itself included, oldest first; only those with an id above `after`."""
-        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE {self.ancestors_sql('e')} AND e.id > ? ORDER BY e.id"
-        return [to_event(row) for row in self.query(sql, [after or 0])]
+    def path(self, *, after: int | None = None, kinds: Sequence[Kind] = ()) -> list[Event]:
+        """The ancestors of the head, itself included, oldest first; only those with an id above `after`, of `kinds`."""
+        among = f"AND e.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE {self.ancestors_sql('e')} AND e.id > ? {among} ORDER BY e.id"
+        return [to_event(row) for row in self.query(sql, [after or 0, *map(str, kinds)])]
 
     def last(self, *kinds: Kind) -> Event | None:
         """The newest ancestor of the head of one of `kinds`, or of any kind."""

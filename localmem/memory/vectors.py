@@ -85,9 +85,15 @@ class Vectors:
             if self._index is None or self._mark - self._saved_mark < least:
                 return
             data = _faiss().serialize_index(self._index).tobytes()
-            marks = {"vectors": self._mark}
             write_whole(self._file, data)
-            Manifest(self._store.store_id, self._embedder, marks, len(self), zlib.crc32(data)).write(self._manifest)
+            Manifest(
+                store_id=self._store.store_id,
+                made_by=self._embedder,
+                marks={"vectors": self._mark},
+                count=int(self._index.ntotal),
+                tail=self._tail(self._mark),
+                check=zlib.crc32(data),
+            ).write(self._manifest)
             self._saved_mark = self._mark
 
     def _read(self) -> None:
@@ -100,15 +106,15 @@ class Vectors:
             _log.debug("no vector index: %s", error)
             return
         # FAISS trusts the bytes that it reads, so damage is found before it sees them.
-        if zlib.crc32(data) != manifest.check or manifest.marks.get("vectors", 0) > self._newest_row():
+        if zlib.crc32(data) != manifest.check or manifest.tail != self._tail(manifest.marks["vectors"]):
             _log.debug("%s is not what its manifest says; it is made again from the store", self._file)
             return
         self._index = _faiss().deserialize_index(np.frombuffer(data, dtype=np.uint8))
         self._mark = self._saved_mark = manifest.marks["vectors"]
 
-    def _newest_row(self) -> int:
-        newest: int = self._store.committed("SELECT coalesce(max(id), 0) FROM vectors")[0][0]
-        return newest
+    def _tail(self, mark: int) -> int:
+        rows = self._store.committed("SELECT vector FROM vectors WHERE id = ?", [mark])
+        return zlib.crc32(rows[0][0]) if rows else -1
 
     def _catch_up(self) -> None:
         sql = "SELECT id, tier, item, vector FROM vectors WHERE embedder = ? AND id > ? ORDER BY id"
