@@ -52,7 +52,9 @@ class Template:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
-            raise ModelError(f"The chat template cannot be read: {error}. Set chat_template: in models.yaml.") from error
+            raise ModelError(
+                f"The chat template cannot be read: {error}. Set chat_template: in models.yaml."
+            ) from error
 
     def render(self, *messages: tuple[str, str]) -> str | None:
         conversation = [{"role": role, "content": content} for role, content in messages]

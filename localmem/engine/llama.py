@@ -28,6 +28,7 @@ from localmem.engine.llama_log import captured_log
 from localmem.engine.llama_source import LlamaSource
 from localmem.engine.vocabulary import LlamaVocabulary
 from localmem.errors import ModelError
+from localmem.models import physical_cores
 from localmem.protocols import Generation, Grammar, Sampling, TextCallback
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -47,6 +48,7 @@ class LlamaOptions:
     type_v: str = "f16"
     chat_template: str | None = None
     adapter: Path | None = None
+    adapter_scale: float = 1.0
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -59,7 +61,7 @@ class LlamaEngine:
         self._model = _load_model(path, self.options)
         try:
             self._context = _new_context(self._model, path, self.options)
-            self._adapter = _apply_adapter(self._model, self._context, self.options.adapter)
+            self._adapter = _apply_adapter(self._model, self._context, self.options)
         except ModelError:
             llama_cpp.llama_model_free(self._model)
             raise
@@ -249,33 +251,18 @@ def _new_context(model: Any, path: Path, options: LlamaOptions) -> Any:
     return context
 
 
-def _apply_adapter(model: Any, context: Any, adapter: Path | None) -> Any:
+def _apply_adapter(model: Any, context: Any, options: LlamaOptions) -> Any:
+    adapter = options.adapter
     if adapter is None:
         return None
     with captured_log() as log:
         loaded = llama_cpp.llama_adapter_lora_init(model, os.fsencode(adapter))
         if not loaded:
             raise ModelError(f"The adapter {adapter} does not fit the model: {log.cause()}. Remove adapter: or fix it.")
-        scale = (ctypes.c_float * 1)(1.0)
+        scale = (ctypes.c_float * 1)(options.adapter_scale)
         adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(loaded)
         llama_cpp.llama_set_adapters_lora(context, adapters, 1, scale)
     return loaded
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may use; hyper-threads only slow matrix products down."""
-    try:
-        allowed = os.sched_getaffinity(0)
-    except AttributeError:
-        allowed = set(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(1, len(cores))
 
 
 def build_info() -> dict[str, Any]:

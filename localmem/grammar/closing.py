@@ -159,7 +159,9 @@ class _Follower:
             raise NoPlan
         required = set(schema.get("required", ()))
         keys = list(schema.get("properties", {}))
-        yield from self._sequence([lambda i: self._literal("{", i), self._members(schema, keys, required, path, "")], at)
+        yield from self._sequence(
+            [lambda i: self._literal("{", i), self._members(schema, keys, required, path, "")], at
+        )
 
     def _members(self, schema: Schema, keys: list[str], required: set[str], path: str, separator: str) -> Part:
         """The members from `keys` on, and the closing brace."""

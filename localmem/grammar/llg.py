@@ -32,13 +32,13 @@ class _Tokens:
         self.bos_token_id = None
         self.special_token_ids = sorted(vocabulary.control_tokens)
         self.tokens = [vocabulary.token_bytes(t) for t in range(vocabulary.size)]
-        # Not the vocabulary itself, which is the key that this value hangs on.
-        self._tokenize = weakref.WeakMethod(vocabulary.tokenize)
+        # Weak, for the vocabulary is the key that this value hangs on.
+        self._vocabulary = weakref.ref(vocabulary)
 
     def __call__(self, text: bytes | str) -> list[int]:
-        tokenize = self._tokenize()
-        assert tokenize is not None, "a matcher does not outlive its vocabulary"
-        return tokenize(text if isinstance(text, str) else text.decode("utf-8"))
+        vocabulary = self._vocabulary()
+        assert vocabulary is not None, "a matcher does not outlive its vocabulary"
+        return vocabulary.tokenize(text if isinstance(text, str) else text.decode("utf-8"))
 
 
 def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:

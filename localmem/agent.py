@@ -1,0 +1,271 @@
+"""Agent: the loop. An event comes in, the model writes calls until it sends a message, and all of it is committed.
+
+event -> make room -> call (valid by grammar) -> effect and result, committed together -> event ... -> send_message.
+Knows neither files nor flags: `opening.open_agent` puts the parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from localmem.context import MainContext
+from localmem.documents import document_from_text
+from localmem.errors import ConfigError, ContextError
+from localmem.events import TRIGGERS, Event, Kind
+from localmem.functions import Function
+from localmem.generating import Caller, OnText
+from localmem.memory.archival import Archival
+from localmem.memory.core import Core
+from localmem.memory.indexing import Indexer
+from localmem.memory.recall import Recall
+from localmem.memory.store import Store
+from localmem.memory_functions import MemoryFunctions, longest
+from localmem.paging import Paging
+from localmem.protocols import Engine
+from localmem.steps import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an agent is made of."""
+
+    store: Store
+    core: Core
+    recall: Recall
+    archival: Archival
+    indexer: Indexer
+    engine: Engine
+    context: MainContext
+    memory_functions: MemoryFunctions
+    functions: Sequence[Function]
+    system: Sequence[int]
+    preset: str
+
+
+class Agent:
+    """A conversation partner with a memory. Made by `open_agent`; use it as a context manager, from one thread."""
+
+    def __init__(self, name: str, parts: Parts, *, max_steps: int = 8) -> None:
+        self.name = name
+        self.engine = parts.engine
+        self.store, self.core = parts.store, parts.core
+        self.recall, self.archival = parts.recall, parts.archival
+        self.context = parts.context
+        self.indexer = parts.indexer
+        self._max_steps = max_steps
+        caller = Caller(parts.engine, parts.context, parts.indexer)
+        self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
+        self._steps = Steps(parts.store, parts.memory_functions, parts.functions, caller, self._paging)
+        self._memory_functions = parts.memory_functions
+        self._steps.recover()
+        self._paging.rebuild("open")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Save the caches and let go of the file and the model. What was said is on disk already."""
+        self.indexer.close()
+        self.store.close()
+        self.engine.close()
+
+    # -- what begins a turn
+
+    def send(self, text: str, *, on_text: OnText | None = None) -> Iterator[Event]:
+        """Say something to the agent. Yields each event once it is committed, your message first, its reply included.
+
+        The turn goes on as the iterator is read. `on_text` gets the kind (THOUGHT or ASSISTANT) and the next piece of
+        its text as it is generated: provisional until the event comes.
+        """
+        if not text.strip():
+            raise ConfigError("The message is empty; say something.")
+        return self._turn(Kind.USER, text, {}, on_text)
+
+    def reply(self, text: str) -> str:
+        """Say something to the agent and return what it answers."""
+        said = [event.text for event in self.send(text) if event.kind is Kind.ASSISTANT]
+        return said[-1] if said else ""
+
+    def heartbeat(self, *, on_text: OnText | None = None) -> Iterator[Event]:
+        """Let the agent act without being spoken to."""
+        return self._turn(Kind.HEARTBEAT, "heartbeat: time to act, if there is something to do.", {}, on_text)
+
+    def timer(self, text: str, *, on_text: OnText | None = None) -> Iterator[Event]:
+        """A timer has run out; `text` says what it was set for."""
+        return self._turn(Kind.TIMER, f"timer: {text}", {}, on_text)
+
+    def login(self, who: str = "the user", *, opener: bool = False, on_text: OnText | None = None) -> Iterator[Event]:
+        """Somebody is here, after so long. With `opener`, the agent speaks first."""
+        last = self.store.last()
+        away = None if last is None else (self.store.clock() - last.time).total_seconds()
+        text = f"login: {who} is here for the first time."
+        if away is not None:
+            text = f"login: {who} is back after {_span(away)}. Earlier messages: {len(self.recall)}."
+        details = {"who": who, "away_s": away}
+        if opener:
+            return self._turn(Kind.LOGIN, text, details, on_text)
+        return self._note(Kind.LOGIN, text, details)
+
+    def alert(self, text: str) -> Event:
+        """Tell the agent something without asking for an answer."""
+        return next(self._note(Kind.ALERT, text, {}))
+
+    def _note(self, kind: Kind, text: str, details: Mapping[str, Any]) -> Iterator[Event]:
+        yield from self._make_room(kind, text)
+        event = self.store.append(kind, text, details=details)
+        self._paging.add(event, event.id)
+        yield event
+
+    def _make_room(self, kind: Kind, text: str) -> Iterator[Event]:
+        size = self._paging.size("user" if kind is Kind.USER else "system", text) + _HEAD_TOKENS
+        yield from self._paging.make_room(None, size)
+
+    # -- the turn
+
+    def _turn(self, kind: Kind, text: str, details: Mapping[str, Any], on_text: OnText | None) -> Iterator[Event]:
+        shown = self._shown(text)
+        yield from self._make_room(kind, shown)
+        trigger = self._commit_trigger(kind, text, shown, details)
+        self._paging.add(trigger, trigger.id)
+        yield trigger
+        yield from self._answer(trigger, on_text)
+
+    def _commit_trigger(self, kind: Kind, text: str, shown: str, details: Mapping[str, Any]) -> Event:
+        """Commit what begins the turn; a message too long for the window becomes a document as well."""
+        if shown == text:
+            return self.store.append(kind, text, details=details)
+        with self.store.transaction():
+            event = self.store.append(kind, text, details=details)
+            name = f"message-{event.id}"
+            self.archival.add_document(document_from_text(name, text), tied=True)
+            shown = (
+                f"{shown}… (a long message of {len(text)} characters; all of it is in the document {name}: search it)"
+            )
+            return self.store.amend(event.id, details={"document": name, "shown_text": shown})
+
+    def _shown(self, text: str) -> str:
+        """As much of a text as a message may hold."""
+        most = self.context.window.message
+        if self._paging.size("user", text) + _HEAD_TOKENS <= most:
+            return text
+        return longest(text, lambda part: self._paging.size("user", part) + 2 * _HEAD_TOKENS <= most // 2)
+
+    def _answer(self, trigger: Event, on_text: OnText | None) -> Iterator[Event]:
+        """Steps until the model sends a message, which the last step always does; then relieve the pressure."""
+        self._steps.begin(trigger.id)
+        for number in range(1, self._max_steps + 1):
+            yield from self._paging.make_room(trigger.id)
+            events, ended = self._steps.take(must_send=number == self._max_steps, on_text=on_text)
+            yield from events
+            if ended:
+                break
+        yield from self._paging.relieve()
+
+    def interrupt(self) -> None:
+        """Stop the generation that is going on; the turn ends, and what was said so far is kept. From any thread."""
+        self.engine.interrupt()
+
+    # -- the head: undo, checkpoints
+
+    @property
+    def unanswered(self) -> Event | None:
+        """The event of the newest turn if it never got a reply: the process died, or the turn was interrupted."""
+        last = self.store.last(*TRIGGERS, Kind.ASSISTANT)
+        return last if last is not None and last.kind in TRIGGERS - {Kind.LOGIN} else None
+
+    def resume(self, *, on_text: OnText | None = None) -> Iterator[Event]:
+        """Answer the message that was left unanswered."""
+        trigger = self.unanswered
+        return iter(()) if trigger is None else self._answer(trigger, on_text)
+
+    def retry(self, *, on_text: OnText | None = None) -> Iterator[Event]:
+        """Answer the last message of the user anew, from the state in which it was first read."""
+        last = self.store.last(Kind.USER)
+        if last is None:
+            raise ContextError("There is no message to answer again; say something first.")
+        self.move(last.id)
+        return self._answer(last, on_text)
+
+    def pop(self, count: int = 1) -> Event | None:
+        """Go back before the last `count` messages of the user; memory edits are undone with them. The last one popped."""
+        users = self.store.path(kinds=[Kind.USER])
+        if count < 1 or not users:
+            return None
+        first = users[-min(count, len(users))]
+        self.move(first.parent)
+        return first
+
+    def save(self, name: str) -> None:
+        """Give the present state a name."""
+        self.store.bookmark(name)
+
+    def load(self, name: str) -> None:
+        """Go back (or forward) to the state that has this name."""
+        saved = self.store.bookmarks()
+        if name not in saved:
+            raise ConfigError(f"Nothing is saved as {name!r}; saved are: {', '.join(saved) or 'none'}.")
+        self.move(saved[name])
+
+    def move(self, head: int | None) -> None:
+        """Move the head; nothing is deleted."""
+        self.store.move_head(head)
+        self._memory_functions.forget_pages()
+        self._paging.rebuild("rewind")
+
+    def summarize(self) -> Iterator[Event]:
+        """Page out now, whatever the pressure."""
+        if not self.context.cuts(None):
+            return iter(())
+        return self._paging.page_out(None)
+
+    def memory_warning(self) -> Event:
+        """Tell the model of memory pressure now."""
+        return self._paging.warn()
+
+    def set_block(self, label: str, value: str) -> Event:
+        """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
+        with self.store.transaction():
+            event = self.store.append(
+                Kind.ALERT, f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
+            )
+            self.core.set(label, value)
+        self._paging.rebuild("edit")
+        return event
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of what is stored and what it cost since the agent was opened."""
+        return {
+            "messages": len(self.recall),
+            "passages": len(self.archival),
+            "documents": len(self.archival.documents()),
+            "not_embedded": self.indexer.pending,
+            **self.context.report(),
+        }
+
+    def why(self) -> dict[str, Any] | None:
+        """What the last reply was shown: its sources, and the calls of its turn. None before the first reply."""
+        reply = self.store.last(Kind.ASSISTANT)
+        if reply is None:
+            return None
+        turn = [e for e in self.store.path() if e.id < reply.id and e.kind in TRIGGERS]
+        since = turn[-1].id if turn else 0
+        calls = [e for e in self.store.path(after=since) if e.call is not None and e.id < reply.id]
+        return {"reply": reply, "shown": list(reply.details.get("shown", ())), "calls": calls}
+
+
+_HEAD_TOKENS = 40  # the id, the time and the notes around a message's text
+
+
+def _span(seconds: float) -> str:
+    """A length of time in words."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return "less than a minute"

@@ -1,0 +1,179 @@
+"""open_agent: a name -> an Agent, its parts put together and every limit checked before the first word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from localmem.agent import Agent, Parts
+from localmem.config import Config, Paths, check_agent_name, load_config
+from localmem.context import MainContext, Window
+from localmem.errors import ConfigError, ModelError
+from localmem.functions import Function, check_names, describe
+from localmem.memory.archival import Archival
+from localmem.memory.core import Core
+from localmem.memory.embedder import SentenceEmbedder
+from localmem.memory.indexing import Indexer
+from localmem.memory.recall import Recall
+from localmem.memory.store import Store, utc_now
+from localmem.memory_functions import NAMES, Limits, MemoryFunctions
+from localmem.models import locate_embedder
+from localmem.prefix import block_text, core_heading, static_prefix
+from localmem.protocols import Embedder, Engine
+from localmem.rendering import core_text
+
+BLOCK_LIMIT = 600
+_DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an agent is opened with beside its name and blocks. `engine` and `embedder` stand in for the configured ones."""
+
+    config: Config
+    paths: Paths
+    engine: Engine | None = None
+    embedder: Embedder | None = None
+    use_embedder: bool = True
+    clock: Callable[[], datetime] = utc_now
+
+
+def open_agent(
+    name: str,
+    *,
+    home: str | Path | None = None,
+    model: str | Engine | None = None,
+    persona: str | None = None,
+    human: str | None = None,
+    functions: Sequence[Callable[..., Any]] = (),
+    n_ctx: int | None = None,
+    prompt: str | None = None,
+    max_steps: int = 8,
+    setting: Setting | None = None,
+) -> Agent:
+    """Open an agent, or make it, with everything it has ever been told.
+
+    `home` is the folder that holds agents and models (default: the user's folders), `model` a name of models.yaml, a
+    GGUF file or a loaded Engine. `persona` and `human` are texts for a new agent's blocks: a shipped name, a file, or
+    the text itself. `functions` are typed, documented Python functions that the model may call. `prompt` is the preset.
+
+    Raises ConfigError, ModelError or StoreError; each says what to do.
+    """
+    check_agent_name(name)
+    described = [describe(function) for function in functions]
+    check_names(described, NAMES)
+    if setting is None:
+        paths = Paths.default() if home is None else Paths.under(Path(home))
+        setting = Setting(load_config(), paths)
+    store = open_store(name, setting)
+    try:
+        engine, preset, own = _engine(model, n_ctx, setting)
+        try:
+            return _assemble(name, setting, store, engine, described, (persona, human), prompt or preset, max_steps)
+        except BaseException:
+            if own:
+                engine.close()
+            raise
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_store(name: str, setting: Setting) -> Store:
+    """An agent's file."""
+    folder = setting.paths.agent_folder(check_agent_name(name))
+    return Store.open(folder / "agent.duckdb", clock=setting.clock, agent=name)
+
+
+def open_indexer(store: Store, setting: Setting) -> Indexer:
+    """The search indexes beside an agent's file. Without an embedder's files, search is by keyword only."""
+    return Indexer.open(store, store.path_on_disk.parent / "index", _embedder(setting))
+
+
+def _embedder(setting: Setting) -> Embedder | None:
+    if setting.embedder is not None or not setting.use_embedder:
+        return setting.embedder
+    chosen = setting.config.embedder(None)
+    try:
+        return SentenceEmbedder(locate_embedder(chosen, setting.paths), chosen.name)
+    except ModelError:
+        return None
+
+
+def _engine(model: str | Engine | None, n_ctx: int | None, setting: Setting) -> tuple[Engine, str, bool]:
+    """The engine, the prompt preset that goes with it, and whether it was loaded here."""
+    engine = model if model is not None and not isinstance(model, str) else setting.engine
+    if engine is not None:
+        return engine, "compact", False
+    from localmem.engine.load import load_engine  # llama.cpp takes a while to import
+
+    chosen = setting.config.model(model if isinstance(model, str) else None)
+    loaded = load_engine(chosen, n_ctx=n_ctx, config=setting.config, paths=setting.paths)
+    return loaded, chosen.prompt, True
+
+
+def _assemble(
+    name: str,
+    setting: Setting,
+    store: Store,
+    engine: Engine,
+    functions: Sequence[Function],
+    blocks: tuple[str | None, str | None],
+    preset: str,
+    max_steps: int,
+) -> Agent:
+    core = Core(store)
+    _add_blocks(store, core, *blocks)
+    system = static_prefix(engine.chat_format, functions, preset)
+    window = Window.check(engine.n_ctx, _prefix_at_limits(engine, core, system, preset))
+    context = MainContext(window, engine.chat_format.opening)
+    indexer = open_indexer(store, setting)
+    try:
+        recall, archival = Recall(store, indexer), Archival(store, indexer)
+        limits = Limits(
+            message_chars=window.call * 4,
+            result_tokens=window.result - 16,
+            count=lambda text: len(engine.vocabulary.tokenize(text)),
+        )
+        memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events)
+        parts = Parts(
+            store, core, recall, archival, indexer, engine, context, memory_functions, functions, system, preset
+        )
+        agent = Agent(name, parts, max_steps=max_steps)
+    except BaseException:
+        indexer.close()
+        raise
+    indexer.start()
+    return agent
+
+
+def _add_blocks(store: Store, core: Core, persona: str | None, human: str | None) -> None:
+    """A new agent's blocks; those of an agent that exists are its own, and stay as they are."""
+    given = {"persona": (persona, "personas"), "human": (human, "humans")}
+    with store.transaction():
+        for label, (text, folder) in given.items():
+            if label in core:
+                continue
+            value = _block_value(text, folder)
+            limit = max(BLOCK_LIMIT, len(value) + BLOCK_LIMIT // 2)
+            core.add(label, value, limit=limit, description=_DESCRIPTIONS[label])
+
+
+def _block_value(given: str | None, folder: str) -> str:
+    try:
+        return block_text(given or "default", folder)
+    except ConfigError:
+        if given is None or ("\n" not in given and " " not in given.strip()):
+            raise
+        return given.strip()
+
+
+def _prefix_at_limits(engine: Engine, core: Core, system: Sequence[int], preset: str) -> int:
+    """Tokens of the prefix with every block as full as it may get, summaries left out."""
+    chat, count = engine.chat_format, engine.vocabulary.tokenize
+    now = len(chat.message("system", core_text(core.blocks(), core_heading(preset))))
+    growth = sum(max(0, Limits.tokens_of(block) - len(count(block.value))) for block in core.blocks())
+    return len(system) + now + growth

@@ -1,0 +1,94 @@
+"""Events -> messages: the role and the text under which each stands in main context. Pure; knows no tokens.
+
+A thought and the call after it are one assistant message, the JSON that the model wrote. An assistant message has none of
+its own, for it stands in the call of send_message, unless that call was interrupted. What the model does not see renders
+to None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from localmem.events import Event, Kind
+from localmem.memory.core import Block
+from localmem.memory_functions import stamp
+from localmem.protocols import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One message and the ids of the events that it shows."""
+
+    role: Role
+    text: str
+    events: tuple[int, ...]
+
+
+def write_call(thought: str, function: str, arguments: Mapping[str, Any]) -> str:
+    """A call exactly as the grammar lays it out."""
+    return json.dumps({"thought": thought, "function": function, "arguments": dict(arguments)}, ensure_ascii=False)
+
+
+def render(event: Event, thought: Event | None = None) -> Rendered | None:
+    """The message of one event; `thought` is the thought event before a call."""
+    head = f"[#{event.id} {stamp(event.time)}]"
+    match event.kind:
+        case Kind.USER:
+            return Rendered("user", f"{head} {event.details.get('shown_text', event.text)}", (event.id,))
+        case Kind.LOGIN | Kind.HEARTBEAT | Kind.TIMER | Kind.ALERT:
+            return Rendered("system", f"{head} {event.text}", (event.id,))
+        case Kind.CALL if event.call is not None:
+            said = thought.text if thought is not None else ""
+            events = (event.id,) if thought is None else (thought.id, event.id)
+            return Rendered("assistant", write_call(said, event.call.function, event.call.arguments), events)
+        case Kind.ASSISTANT if event.details.get("interrupted"):
+            said = thought.text if thought is not None else ""
+            events = (event.id,) if thought is None else (thought.id, event.id)
+            return Rendered("assistant", write_call(said, "send_message", {"message": event.text}), events)
+        case Kind.RESULT:
+            text = event.details.get("shown_text", event.text)
+            return Rendered("tool", f"{event.details.get('status', 'ok')}: {text}", (event.id,))
+        case _:
+            return None
+
+
+def render_all(events: Iterable[Event]) -> list[Rendered]:
+    """The messages of a run of events."""
+    messages = []
+    thought: Event | None = None
+    for event in events:
+        if event.kind is Kind.THOUGHT:
+            thought = event
+            continue
+        if event.kind is Kind.ASSISTANT and not event.details.get("interrupted") and messages:
+            messages[-1] = replace(messages[-1], events=(*messages[-1].events, event.id))
+        message = render(event, thought)
+        thought = None
+        if message is not None:
+            messages.append(message)
+    return messages
+
+
+def core_text(blocks: Iterable[Block], heading: str) -> str:
+    """Core memory as the model sees it."""
+    parts = [f"<{block.label}>\n{block.value or '(empty)'}\n</{block.label}>" for block in blocks]
+    return "\n".join([heading, *parts])
+
+
+def summaries_text(summaries: Iterable[Event], heading: str) -> str:
+    """The summaries in force, oldest first; empty if there are none."""
+    lines = [summary_line(summary) for summary in summaries]
+    return "\n".join([heading, *lines]) if lines else ""
+
+
+def summary_line(summary: Event) -> str:
+    """One summary with the events and days that it covers: the way back down to them."""
+    about = summary.details
+    since, until = (datetime.fromisoformat(about[key]).astimezone() for key in ("since", "until"))
+    days = f"{since:%Y-%m-%d}" if since.date() == until.date() else f"{since:%Y-%m-%d} to {until:%m-%d}"
+    cut = " (cut short)" if about.get("cut") else ""
+    return f"- [#{about['first']}-{about['last']} {days}] {summary.text}{cut}"

@@ -1,0 +1,178 @@
+"""One step of a turn: the model writes a call, the call takes effect, and call, effect and result are committed together.
+
+A user function is the exception: its call is committed as started before it runs, since what it does cannot be rolled
+back; if the process dies meanwhile, its outcome is recorded as unknown at the next open, and it is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from localmem.events import Event, FunctionCall, Kind
+from localmem.functions import Function, Outcome
+from localmem.generating import Caller, OnText, Written
+from localmem.grammar.schema import Schema
+from localmem.memory.store import Store
+from localmem.memory_functions import MemoryFunctions, longest
+from localmem.paging import Paging
+
+_CUT_MARK = " [cut]"
+_TEXT_ARGUMENTS = ("message", "content")
+
+
+class Steps:
+    """Takes the steps of turns, one at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        memory_functions: MemoryFunctions,
+        functions: Sequence[Function],
+        caller: Caller,
+        paging: Paging,
+    ) -> None:
+        self._store = store
+        self._built_in = memory_functions
+        self._functions = {function.name: function for function in functions}
+        self._caller = caller
+        self._paging = paging
+        self._turn = 0
+        self._shown: list[int | str] = []
+
+    def begin(self, turn: int) -> None:
+        """Begin the turn of event `turn`."""
+        self._turn = turn
+        self._shown = []
+
+    def take(self, *, must_send: bool, on_text: OnText | None) -> tuple[list[Event], bool]:
+        """One step: its committed events, and whether it ended the turn."""
+        written = self._caller.write(
+            self._variants(must_send), max_tokens=self._caller.context.window.call, on_text=on_text
+        )
+        if written.call is None:
+            return self._interrupted(written), True
+        name = written.call.function
+        if name == "page_out":
+            return self._paging.called(written, self._turn), False
+        if name == "send_message":
+            return self._send(written, written.call), True
+        if name in self._functions:
+            return self._run_user_function(written, written.call, self._functions[name])
+        return self._run_built_in(written, written.call), False
+
+    def _variants(self, must_send: bool) -> dict[str, list[Schema]]:
+        """The functions that exist now, each with the argument objects that it takes now."""
+        if must_send:
+            return {"send_message": [self._built_in.send_message_arguments()]}
+        variants = self._built_in.variants()
+        variants |= {name: function.variants() for name, function in self._functions.items()}
+        page_out = self._paging.variants(self._turn)
+        return variants | {"page_out": page_out} if page_out else variants
+
+    # -- the kinds of calls
+
+    def _send(self, written: Written, call: FunctionCall) -> list[Event]:
+        message = str(call.arguments["message"])
+        details: dict[str, Any] = {"shown": list(dict.fromkeys(self._shown))} if self._shown else {}
+        if written.cut("message"):
+            details["cut"] = True
+        with self._store.transaction():
+            events = self._commit_call(written, call)
+            reply = self._store.append(Kind.ASSISTANT, message, details=details)
+        events.append(reply)
+        self._paging.add_written(written, events, self._turn)
+        return events
+
+    def _run_built_in(self, written: Written, call: FunctionCall) -> list[Event]:
+        with self._store.transaction():
+            events = self._commit_call(written, call)
+            outcome = self._effect(written, call)
+            result = self._commit_result(call.function, outcome)
+        self._paging.add_written(written, events, self._turn)
+        self._paging.add(result, self._turn)
+        self._shown += outcome.shown
+        return [*events, result]
+
+    def _effect(self, written: Written, call: FunctionCall) -> Outcome:
+        """Run a built-in function; a call whose end the model did not write itself is marked as such, or not run."""
+        if written.undecided:
+            return Outcome("Not done: the call was too long. Think shorter and call again.", ok=True)
+        marked = {name: f"{call.arguments[name]}{_CUT_MARK}" for name in _TEXT_ARGUMENTS if written.cut(name)}
+        outcome = self._built_in.call(call.function, {**call.arguments, **marked})
+        if not marked:
+            return outcome
+        return replace(outcome, text=f"Your text was too long; its end is missing, marked{_CUT_MARK}.\n{outcome.text}")
+
+    def _run_user_function(self, written: Written, call: FunctionCall, function: Function) -> tuple[list[Event], bool]:
+        with self._store.transaction():
+            events = self._commit_call(written, call, started=True)
+        self._paging.add_written(written, events, self._turn)
+        try:
+            outcome = (
+                Outcome("Not done: the call was too long.") if written.undecided else function.call(call.arguments)
+            )
+            status = "ok" if outcome.ok else "failed"
+        except KeyboardInterrupt:
+            outcome, status = Outcome("Interrupted by the user; how far it got is unknown."), "unknown"
+        with self._store.transaction():
+            result = self._commit_result(call.function, outcome, status)
+        self._paging.add(result, self._turn)
+        return [*events, result], status == "unknown"
+
+    def _interrupted(self, written: Written) -> list[Event]:
+        """Keep what was said before the interrupt, and say that it was."""
+        with self._store.transaction():
+            events = [self._store.append(Kind.THOUGHT, written.thought)] if written.thought else []
+            said = self._store.append(
+                Kind.ASSISTANT, written.message, stats=written.generation.stats(), details={"interrupted": True}
+            )
+            events.append(said)
+            alert = self._store.append(Kind.ALERT, "The user interrupted you here.")
+        self._paging.add_written(written, events, self._turn)
+        self._paging.add(alert, self._turn)
+        return [*events, alert]
+
+    # -- records
+
+    def _commit_call(self, written: Written, call: FunctionCall, *, started: bool = False) -> list[Event]:
+        events = [self._store.append(Kind.THOUGHT, written.thought)] if written.thought else []
+        details = {"started": True} if started else {}
+        events.append(self._store.append(Kind.CALL, call=call, stats=written.generation.stats(), details=details))
+        return events
+
+    def _commit_result(self, function: str, outcome: Outcome, status: str | None = None) -> Event:
+        details: dict[str, Any] = {"function": function, "status": status or ("ok" if outcome.ok else "failed")}
+        if outcome.shown:
+            details["shown"] = list(outcome.shown)
+        if outcome.search:
+            details["search"] = True
+        shown = self._fit(outcome.text)
+        if shown != outcome.text:
+            details["shown_text"] = shown
+        return self._store.append(Kind.RESULT, outcome.text, details=details)
+
+    def _fit(self, body: str) -> str:
+        """A result as the window can hold it; all of it stays in recall."""
+        most = self._caller.context.window.result
+
+        def fits(part: str) -> bool:
+            return self._paging.size("tool", part) + _MARGIN <= most
+
+        if fits(body):
+            return body
+        kept = longest(body, lambda part: fits(part + _REST))
+        return f"{kept}… ({len(body) - len(kept)} more characters)"
+
+    def recover(self) -> None:
+        """Record as unknown the outcome of a user function that was running when the process died."""
+        last = self._store.last()
+        if last is not None and last.kind is Kind.CALL and last.details.get("started") and last.call is not None:
+            details: Mapping[str, Any] = {"function": last.call.function, "status": "unknown"}
+            text = "The program ended while this was running; whether it was done is unknown. Do not repeat it unasked."
+            self._store.append(Kind.RESULT, text, details=details)
+
+
+_MARGIN = 8
+_REST = "… (1000000 more characters)"
