@@ -10,7 +10,9 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmem.errors import ModelError
+from localmem.memory.records import storable
 
 #: Read by the Hugging Face libraries when they are imported: no network, and no warning at a later fork.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -47,7 +50,7 @@ class SentenceEmbedder:
         """
         with self._lock:
             model = self._model()
-            windows = [self._windows(model, text) for text in texts]
+            windows = [self._windows(model, storable(text)) for text in texts]
             flat = [window for of_text in windows for window in of_text]
             dimension = int(model.get_embedding_dimension())
             vectors = np.zeros((len(texts), dimension), dtype=np.float32)
@@ -74,7 +77,8 @@ class SentenceEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
 
-            return SentenceTransformer(str(self._folder), device="cpu", local_files_only=True)
+            with _no_progress_bars():
+                return SentenceTransformer(str(self._folder), device="cpu", local_files_only=True)
         except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"cannot load the embedding model in {self._folder}: {reason}; fetch it again") from error
@@ -115,11 +119,24 @@ class HashEmbedder:
         vectors = np.zeros((len(texts), self._dimension), dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()) or [text]:
-                digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
+                digest = hashlib.sha256(storable(word).encode()).digest()
                 row[int.from_bytes(digest[:8], "little") % self._dimension] += 1 if digest[8] & 1 else -1
         # Words of opposite signs can cancel out; a vector still has to point somewhere.
         vectors[~vectors.any(axis=1), 0] = 1
         return _unit(vectors)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """While weights are read, which transformers shows on stderr; others in this process get their bars back."""
+    logging = import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,213 @@
+"""Indexer: embedding beside the talk, never in its way, and never a crash."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from localmem.errors import ModelError
+from localmem.events import Kind
+from localmem.memory.embedder import HashEmbedder
+from localmem.memory.indexing import Indexer
+from localmem.memory.store import Store
+
+
+class Watched(HashEmbedder):
+    """Records what it embeds, and can be held up or broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.entered = threading.Event()
+        self.broken = False
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.entered.set()
+        assert self.go.wait(10)
+        if self.broken:
+            raise ModelError("there is no embedding model; fetch it")
+        self.texts += texts
+        return super().embed(texts)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open(tmp_path / "a.duckdb")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def embedder() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def indexer(store: Store, tmp_path: Path, embedder: Watched) -> Iterator[Indexer]:
+    indexer = Indexer.open(store, tmp_path, embedder)
+    yield indexer
+    embedder.go.set()
+    indexer.close()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.005)
+
+
+def everything(store: Store) -> NDArray[np.int64]:
+    return store.ids("SELECT id FROM events ORDER BY id")
+
+
+def test_flush_embeds_all_and_says_how_far_it_is(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    for n in range(70):
+        store.append(Kind.USER, f"t{n}")
+    store.append(Kind.THOUGHT, "never")
+    store.insert("passages", [(1, "d", "passage")])
+    progress: list[tuple[int, int]] = []
+    assert indexer.pending == 71
+    assert indexer.flush(lambda done, total: progress.append((done, total))) == 71
+    assert progress == [(32, 71), (64, 71), (71, 71)]
+    assert embedder.texts == [f"t{n}" for n in reversed(range(70))] + ["passage"]
+    assert (indexer.pending, indexer.flush()) == (0, 0)
+
+
+def test_the_background_embeds_what_is_committed(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    store.append(Kind.USER, "before")
+    indexer.start()
+    indexer.start()
+    eventually(lambda: indexer.pending == 0)
+    with store.transaction():
+        store.append(Kind.USER, "inside")
+        time.sleep(0.05)
+        assert "inside" not in embedder.texts
+    eventually(lambda: indexer.pending == 0)
+    assert embedder.texts == ["before", "inside"]
+    assert indexer.ready
+
+
+def test_nothing_is_loaded_before_there_is_something_to_embed(indexer: Indexer, embedder: Watched) -> None:
+    indexer.start()
+    assert indexer.match("recall", "apple", np.array([1])).note == ""
+    time.sleep(0.05)
+    assert embedder.texts == []
+    assert not indexer.ready
+
+
+def test_it_is_quiet_while_paused(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    indexer.start()
+    with indexer.paused():
+        indexer.pause()
+        store.append(Kind.USER, "a")
+        time.sleep(0.05)
+        assert embedder.texts == []
+    time.sleep(0.05)
+    assert embedder.texts == [], "paused twice, resumed once"
+    indexer.resume()
+    eventually(lambda: embedder.texts == ["a"])
+
+
+def test_a_search_does_not_wait_for_the_embedder_to_load(store: Store, tmp_path: Path, embedder: Watched) -> None:
+    store.append(Kind.USER, "apple pie")
+    first = Indexer.open(store, tmp_path, HashEmbedder())
+    first.flush()
+    first.close()
+    embedder.go.clear()
+    indexer = Indexer.open(store, tmp_path, embedder)
+    indexer.start()
+    matches = indexer.match("recall", "apple", everything(store))
+    assert matches.by_keyword == [1]
+    assert matches.by_vector == []
+    assert "still loading" in matches.note
+    assert embedder.entered.wait(5), "the search asked for it"
+    embedder.go.set()
+    eventually(lambda: indexer.ready)
+    matches = indexer.match("recall", "apple", everything(store))
+    assert (matches.by_keyword, matches.by_vector, matches.note) == ([1], [1], "")
+    indexer.close()
+
+
+def test_a_search_may_wait_for_the_embedder(store: Store, tmp_path: Path, embedder: Watched) -> None:
+    store.append(Kind.USER, "apple pie")
+    first = Indexer.open(store, tmp_path, HashEmbedder())
+    first.flush()
+    first.close()
+    indexer = Indexer.open(store, tmp_path, embedder)
+    assert indexer.query_vector("apple") is None
+    assert indexer.match("recall", "apple", everything(store), wait=True).by_vector == [1]
+    indexer.close()
+
+
+def test_closing_does_not_wait_and_what_is_pending_stays_pending(
+    store: Store, tmp_path: Path, embedder: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localmem.memory.indexing._JOIN_S", 0.05)
+    indexer = Indexer.open(store, tmp_path, embedder)
+    embedder.go.clear()
+    store.append(Kind.USER, "long")
+    indexer.start()
+    assert embedder.entered.wait(5)
+    began = time.monotonic()
+    indexer.close()
+    indexer.close()
+    assert time.monotonic() - began < 1
+    embedder.go.set()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "localmem-embedding"]
+    thread.join(5)
+    again = Indexer.open(store, tmp_path, HashEmbedder())
+    assert again.pending == 1
+    assert again.flush() == 1
+    again.close()
+
+
+def test_a_missing_model_leaves_keywords_and_a_note(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    store.append(Kind.USER, "apple pie")
+    embedder.broken = True
+    indexer.start()
+    eventually(lambda: indexer.failure is not None)
+    assert not indexer.ready
+    assert indexer.flush() == 0
+    matches = indexer.match("recall", "apple", everything(store), wait=True)
+    assert matches.by_keyword == [1]
+    assert "there is no embedding model" in matches.note
+    store.append(Kind.USER, "more")
+    assert indexer.pending == 2
+
+
+def test_without_an_embedder_there_are_keywords(store: Store, tmp_path: Path) -> None:
+    indexer = Indexer.open(store, tmp_path, None)
+    indexer.start()
+    store.append(Kind.USER, "apple pie")
+    matches = indexer.match("recall", "apple", everything(store), wait=True)
+    assert (matches.by_keyword, matches.by_vector, matches.note) == ([1], [], "")
+    assert (indexer.pending, indexer.flush(), indexer.ready) == (0, 0, False)
+    indexer.close()
+
+
+def test_two_embedders_are_never_mixed(store: Store, tmp_path: Path) -> None:
+    store.append(Kind.USER, "apple pie")
+    for embedder in (HashEmbedder(16), HashEmbedder(32), HashEmbedder(16)):
+        indexer = Indexer.open(store, tmp_path, embedder)
+        indexer.flush()
+        assert indexer.match("recall", "apple pie", everything(store), wait=True).by_vector == [1]
+        indexer.close()
+    assert store.query("SELECT embedder, item FROM vectors ORDER BY id") == [("hash-16", 1), ("hash-32", 1)]
+
+
+def test_flush_and_the_background_embed_each_text_once(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    with store.transaction():
+        for n in range(200):
+            store.append(Kind.USER, f"t{n}")
+    indexer.start()
+    indexer.flush()
+    eventually(lambda: indexer.pending == 0)
+    assert sorted(embedder.texts) == sorted(f"t{n}" for n in range(200))
+    assert store.query("SELECT count(*), count(DISTINCT item) FROM vectors") == [(200, 200)]
