@@ -37,7 +37,7 @@ def test_without_a_model_it_says_what_to_run(fast: None) -> None:
     assert report["ok"] is False
     found = {finding["subject"]: finding for finding in report["findings"]}
     assert found["model"]["status"] == "problem"
-    assert found["model"]["advice"] == "run: localmem models pull"
+    assert found["model"]["advice"] == "run: localmem models pull smollm2-135m"
     assert found["embedder"]["status"] == "note"
     assert "speed" not in found
 

@@ -95,8 +95,10 @@ def _findings() -> Iterator[Finding]:
         embedder = Finding(embedder.subject, "note", embedder.text, embedder.advice)
     yield embedder
     if model.status == "ok":
-        yield _window(config, paths)
-        yield _speed(config)
+        window = _window(config, paths)
+        yield window
+        if window.status == "ok":
+            yield _speed(config)
 
 
 def _installed() -> Iterator[Finding]:
@@ -154,7 +156,10 @@ def _present(kind: str, entry: Callable[[], ModelConfig | EmbedderConfig], paths
         found = entry()
         models.check(found, paths)
     except LocalmemError as error:
-        return Finding(kind, "problem", str(error), "run: localmem models pull")
+        text, _, command = str(error).partition(": run: ")
+        return Finding(
+            kind, "problem", text, f"run: {command}" if command else "correct models.yaml, or: localmem models ls"
+        )
     checked = "sha256 right" if found.sha256 else "whole"
     return Finding(kind, "ok", f"{found.name}: {models.place(found.source, paths)}, {checked}")
 
@@ -173,7 +178,7 @@ def _window(config: Config, paths: Paths) -> Finding:
 def _speed(config: Config) -> Finding:
     """Read and write with the default model for two seconds."""
     try:
-        engine = importlib.import_module("localmem").load_engine(config.model().name, n_ctx=2048)
+        engine = importlib.import_module("localmem").load_engine(config.model())
     except (ImportError, AttributeError) as error:
         return Finding("speed", "problem", f"the engine cannot be loaded: {error}", "install localmem again")
     except LocalmemError as error:

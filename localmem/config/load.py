@@ -24,10 +24,10 @@ VERSION = 1
 Layer = dict[str, Any]
 
 
-def load_config(extra: Path | None = None) -> Config:
-    """The bundled models.yaml, under the user's where there is one, under `extra`. Raises ConfigError."""
+def load_config(extra: Path | None = None, paths: Paths | None = None) -> Config:
+    """The bundled models.yaml, under the user's (in `paths`) where there is one, under `extra`. Raises ConfigError."""
     files = [bundled("models.yaml")]
-    if (own := Paths.default().models_file).exists():
+    if (own := (paths or Paths.default()).models_file).exists():
         files.append(own)
     if extra is not None:
         files.append(extra.expanduser().absolute())

@@ -120,9 +120,10 @@ def _report(folder: Path, log: Path, progress: Progress) -> None:
     """pip says how large the wheel is; how much of it is there, the largest file in the folder says."""
     told = re.search(r"Downloading \S+ \(([\d.]+) (bytes|kB|MB|GB)\)", log.read_text(errors="replace"))
     sizes = [0]
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            sizes.append(file.stat().st_size if file.is_file() and file != log else 0)
+    for parent, _, names in os.walk(folder):  # which, unlike rglob, does not mind that pip removes folders meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append((Path(parent) / name).stat().st_size if name != log.name else 0)
     progress(max(sizes), int(float(told[1]) * _UNITS[told[2]]) if told else None)
 
 
