@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,28 @@ def with_models(home: Path, model_path: Path, embedder_folder: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     (home / "models").symlink_to(REAL_PATHS.models, target_is_directory=True)
     return home
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the path of a tiny random-weight model with the bundled model's tokenizer, written once a session.
+
+    `tiny_gguf(architecture="llama", n_ctx=4096, seed=0)`: llama, qwen2, gemma3 (sliding window) or mamba (recurrent).
+    """
+    from tiny_gguf import Tokenizer, write_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = Tokenizer.of_file(model_path)
+
+    @cache
+    def write(architecture: str = "llama", n_ctx: int = 4096, seed: int = 0) -> Path:
+        path = folder / f"tiny-{architecture}-{n_ctx}-{seed}.gguf"
+        return write_tiny(path, tokenizer, architecture=architecture, n_ctx=n_ctx, seed=seed)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tiny_gguf: Callable[..., Path]) -> Path:
+    """A tiny llama with random weights and the bundled model's tokenizer, for long runs. Read only."""
+    return tiny_gguf()
