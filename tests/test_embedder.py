@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def embedder(embedder_folder: Path) -> SentenceEmbedder:
-    return SentenceEmbedder(embedder_folder, "minilm")
+def embedder(embedder_folder: Path) -> Iterator[SentenceEmbedder]:
+    embedder = SentenceEmbedder(embedder_folder, "minilm")
+    yield embedder
+    embedder.close()
 
 
 def test_the_fake_is_deterministic_and_knows_shared_words() -> None:
@@ -46,6 +51,48 @@ def test_a_broken_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         SentenceEmbedder(tmp_path, "x").embed(["a"])
     assert "\n" not in str(caught.value)
+
+
+def test_closing_does_not_wait_for_the_model_to_load(embedder_folder: Path) -> None:
+    embedder = SentenceEmbedder(embedder_folder, "minilm")
+    failures: list[ModelError] = []
+
+    def embed() -> None:
+        try:
+            embedder.embed(["a"])
+        except ModelError as error:
+            failures.append(error)
+
+    embedder.close()
+    thread = threading.Thread(target=embed)
+    thread.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    embedder.close()
+    thread.join(5)
+    assert time.monotonic() - began < 0.5
+    assert "ended early" in str(failures[0])
+
+
+def test_it_leaves_with_its_owner_however_that_ends(embedder_folder: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from localmem.memory.embedder import SentenceEmbedder\n"
+        "embedder = SentenceEmbedder(Path(sys.argv[1]), 'minilm'); process = embedder._started()\n"
+        "print(process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", code, str(embedder_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=30)
+    child, until = int(done.stdout), time.monotonic() + 10
+    while _runs(child):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_real_model(embedder: SentenceEmbedder, capfd: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,8 @@ def test_last_is_the_newest_ancestor_of_a_kind(store: Store) -> None:
     assert store.last(Kind.USER) == user
     assert store.last(Kind.USER, Kind.ALERT) == alert
     assert store.last(Kind.TIMER) is None
+    assert store.path(kinds=[Kind.ALERT, Kind.USER]) == [user, alert]
+    assert store.path(after=user.id, kinds={Kind.USER, Kind.ALERT}) == [alert]
     store.move_head(alert.id)
     assert store.last(Kind.ASSISTANT) is None
     assert store.last() == alert

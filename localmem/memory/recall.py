@@ -70,25 +70,27 @@ class Recall:
         hits = [self._hit(id, score) for id, score in ranking.page(page, page_size)]
         return one_page(hits, ranking, page=page, page_size=page_size, newest=newest)
 
-    def days(self) -> list[date]:
-        """The local days on which something was said, ascending."""
+    def days(self, *, before: int | None = None) -> list[date]:
+        """The local days on which something was said, ascending; only what was said before event `before`, if given."""
+        if before is not None:
+            return sorted(self._days_with("e.id < ?", before))
         # As long as the head only moves forward, the days so far stay and only what is new has to be read.
         seen = 0
         if self._days_at is not None and self._days_at[0] == self._store.moves:
             seen = self._days_at[1]
         head = self._store.head or 0
         if seen < head or not seen:
-            quarters = self._store.ids(
-                f"SELECT DISTINCT epoch_us(e.time) // {_QUARTER_S * 1_000_000} FROM events e "
-                f"WHERE {self._store.ancestors_sql('e')} AND {_one_of(MESSAGES)} AND e.id > ?",
-                [seen],
-            )
-            new = {
-                datetime.fromtimestamp(quarter * _QUARTER_S, UTC).astimezone().date() for quarter in quarters.tolist()
-            }
-            self._days = sorted(new.union(self._days if seen else ()))
+            self._days = sorted(self._days_with("e.id > ?", seen).union(self._days if seen else ()))
             self._days_at = (self._store.moves, head)
         return list(self._days)
+
+    def _days_with(self, condition: str, id: int) -> set[date]:
+        quarters = self._store.ids(
+            f"SELECT DISTINCT epoch_us(e.time) // {_QUARTER_S * 1_000_000} FROM events e "
+            f"WHERE {self._store.ancestors_sql('e')} AND {_one_of(MESSAGES)} AND {condition}",
+            [id],
+        )
+        return {datetime.fromtimestamp(quarter * _QUARTER_S, UTC).astimezone().date() for quarter in quarters.tolist()}
 
     def _among(self, start: date | None, end: date | None, kinds: Collection[Kind], newest: int) -> NDArray[np.int64]:
         """The ids of the events that may be hits, ascending."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -307,9 +307,8 @@ class Store:
 
     def last(self, *kinds: Kind) -> Event | None:
         """The newest ancestor of the head of one of `kinds`, or of any kind."""
-        among = f"AND e.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
-        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE {self.ancestors_sql('e')} {among} ORDER BY e.id DESC LIMIT 1"
-        rows = self.query(sql, [str(kind) for kind in kinds])
+        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE {self.ancestors_sql('e')} {_among(kinds)}"
+        rows = self.query(f"{sql} ORDER BY e.id DESC LIMIT 1", [*map(str, kinds)])
         return to_event(rows[0]) if rows else None
 
     # -- the head and what it sees
@@ -347,3 +346,8 @@ class Store:
     def bookmarks(self) -> dict[str, int]:
         """Event ids by name, in the order in which the names were given."""
         return dict(self.query("SELECT name, event FROM bookmarks ORDER BY rowid"))
+
+
+def _among(kinds: Collection[Kind]) -> str:
+    """The condition that event `e` is of one of `kinds`, to be bound in their order; none if there are none."""
+    return f"AND e.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
