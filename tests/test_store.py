@@ -156,6 +156,13 @@ def test_amend_merges_details(store: Store) -> None:
     event = store.append(Kind.RESULT, "r", details={"status": "started", "function": "f"})
     store.amend(event.id, details={"status": "ok"})
     assert store.event(event.id).details == {"status": "ok", "function": "f"}
+    with store.transaction():
+        new = store.append(Kind.CALL)
+        for n in range(3):
+            store.amend(new.id, details={"n": n})
+            store.amend(event.id, details={"n": n})
+    assert store.event(new.id).details == {"n": 2}
+    assert store.event(event.id).details == {"status": "ok", "function": "f", "n": 2}
 
 
 def test_a_bookmark_can_be_given_again(store: Store) -> None:

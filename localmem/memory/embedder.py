@@ -33,12 +33,13 @@ from localmem.memory.records import storable
 #: Where the package is, for the child to find it however this process did.
 _ROOT = Path(__file__).parent.parent.parent
 
-#: Read by the Hugging Face libraries when they are imported: no network, and nothing on the screen.
+#: No network, and warnings of third parties are no errors there, whatever they are here.
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
 }
 
 #: How much the model gives way to the one that talks.
@@ -138,7 +139,7 @@ class _Model:
         from sentence_transformers import SentenceTransformer
 
         self._model: Any = SentenceTransformer(folder, device="cpu", local_files_only=True)
-        self.dimension = int(self._model.get_embedding_dimension())
+        self.dimension = int(self._model.encode([""], show_progress_bar=False).shape[1])
 
     def embed(self, texts: list[str]) -> NDArray[np.float32]:
         windows = [self._windows(text) for text in texts]

@@ -81,8 +81,9 @@ class Indexer:
         self._store.listeners.remove(self._wake)
         if self._thread is not None:
             self._thread.join(_PATIENCE_S)
-            # An embedder with a process of its own ends it, and with it the wait: loading takes seconds.
-            getattr(self._embedder, "close", lambda: None)()
+        # An embedder with a process of its own ends it, and with it the thread's wait: loading takes seconds.
+        getattr(self._embedder, "close", lambda: None)()
+        if self._thread is not None:
             self._thread.join(_JOIN_S)
         self._keywords.close()
         if self._vectors is not None:
