@@ -50,7 +50,7 @@ class Matches:
 
 
 class Indexer:
-    """The indexes of one store. Closes them, but not the store."""
+    """The indexes of one store, and the embedder for them. Closes these, but not the store."""
 
     def __init__(self, store: Store, keywords: Keywords, vectors: Vectors | None, embedder: Embedder | None) -> None:
         self._store, self._keywords = store, keywords

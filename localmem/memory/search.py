@@ -12,8 +12,8 @@ from datetime import datetime
 
 from localmem.events import Kind
 
-#: The least cosine similarity at which a vector counts as a match. With MiniLM, on questions and the remarks that answer
-#: them, 12 of 14 pairs reach it, and 2 % of the pairs that have nothing to do with each other.
+#: The least cosine similarity at which a vector counts as a match. With MiniLM, 12 of 14 pairs of a question and the
+#: remark that answers it reach it, and 2 % of the pairs that have nothing to do with each other.
 SIMILARITY = 0.3
 
 #: The constant of reciprocal rank fusion, as its authors fixed it.
