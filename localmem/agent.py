@@ -6,6 +6,7 @@ Knows neither files nor flags: `opening.open_agent` puts the parts together.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -62,6 +63,8 @@ class Agent:
         self._memory_functions = parts.memory_functions
         self._steps.recover()
         self._paging.rebuild("open")
+        # A program that ends without closing would leave DuckDB and llama.cpp to be torn down in any order.
+        atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +74,7 @@ class Agent:
 
     def close(self) -> None:
         """Save the caches and let go of the file and the model. What was said is on disk already."""
+        atexit.unregister(self.close)
         self.indexer.close()
         self.store.close()
         self.engine.close()
@@ -144,10 +148,8 @@ class Agent:
             event = self.store.append(kind, text, details=details)
             name = f"message-{event.id}"
             self.archival.add_document(document_from_text(name, text), tied=True)
-            shown = (
-                f"{shown}… (a long message of {len(text)} characters; all of it is in the document {name}: search it)"
-            )
-            return self.store.amend(event.id, details={"document": name, "shown_text": shown})
+            note = f"(a long message of {len(text)} characters; all of it is in the document {name}: search it)"
+            return self.store.amend(event.id, details={"document": name, "shown_text": f"{shown}… {note}"})
 
     def _shown(self, text: str) -> str:
         """As much of a text as a message may hold."""
@@ -193,7 +195,7 @@ class Agent:
         return self._answer(last, on_text)
 
     def pop(self, count: int = 1) -> Event | None:
-        """Go back before the last `count` messages of the user; memory edits are undone with them. The last one popped."""
+        """Go back before the last `count` messages of the user, memory edits undone. The first of those messages."""
         users = self.store.path(kinds=[Kind.USER])
         if count < 1 or not users:
             return None

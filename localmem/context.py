@@ -1,14 +1,14 @@
-"""Main context: its segments and their order, its budget, its pressure, and what can be evicted. Pure: no model, no store.
+"""Main context: its segments and their order, its budget, its pressure, and what can be evicted.
 
-The segments, in order: `system` (text, function list, examples: the same for every turn and agent), `core_memory` as of
-the last rebase, `summaries`, and `messages`, which is only ever appended to. Nothing that changes from turn to turn
-stands before the newest message, so the KV cache always holds all but what is new.
+Pure: it knows no model and no store. The segments, in order: `system` (text, function list, examples: the same for
+every turn and agent), `core_memory` as of the last rebase, `summaries`, and `messages`, which is only ever appended to.
+Nothing that changes from turn to turn stands before the newest message, so the KV cache holds all but what is new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from localmem.errors import ConfigError, ContextError
@@ -26,10 +26,24 @@ LEVELS = 2
 #: The most summaries that stand at once: full lower levels, one on top, and the one being written.
 MOST_SUMMARIES = (MERGE_AT - 1) * LEVELS + 2
 
-_SUMMARY_HEAD = 32  # tokens of the ids and days before a summary's text
 _LEAST_SUMMARY = 24
 _LEAST_CALL = 160
+_LEAST_RESULT = 112
+_TURN_MARKERS = 16  # what a chat template puts around a turn
 _LEAST_MESSAGE = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """What the texts around the contents take in one model's vocabulary. All in tokens.
+
+    `request` is the largest page-out request, `page_out` the JSON around a summary, a short thought included, and
+    `summary` what stands before a summary's text.
+    """
+
+    request: int
+    page_out: int
+    summary: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +55,26 @@ class Window:
     """
 
     n_ctx: int
-    call: int
-    result: int
-    request: int
-    summary: int
+    overheads: Overheads
 
-    @classmethod
-    def of(cls, n_ctx: int, *, request: int = 96) -> Window:
-        """The shares of a window."""
-        call = min(1024, max(_LEAST_CALL, n_ctx // 10))
-        usable = n_ctx - call - request - SLACK
-        summary = int(usable * SUMMARY_SHARE) // MOST_SUMMARIES - _SUMMARY_HEAD
-        return cls(n_ctx=n_ctx, call=call, result=min(800, max(112, n_ctx // 14)), request=request, summary=summary)
+    @property
+    def call(self) -> int:
+        """The largest call."""
+        return min(1024, max(_LEAST_CALL, self.n_ctx // 10))
+
+    @property
+    def result(self) -> int:
+        """The largest function result."""
+        return min(800, max(_LEAST_RESULT, self.n_ctx // 14))
+
+    @property
+    def summary(self) -> int:
+        """The largest summary's text."""
+        return self.summaries // MOST_SUMMARIES - self.overheads.summary
 
     @property
     def reserve(self) -> int:
-        return self.call + self.request + SLACK
+        return self.call + self.overheads.request + SLACK
 
     @property
     def usable(self) -> int:
@@ -65,11 +83,17 @@ class Window:
     @property
     def page_out_call(self) -> int:
         """The largest call of page_out: a summary and the JSON around it."""
-        return min(self.call, self.summary + 64)
+        return min(self.call, self.summary + self.overheads.page_out)
 
     @property
     def ceiling(self) -> int:
-        return min(self.usable, self.n_ctx - self.call - self.result - self.request - self.page_out_call)
+        step = self.call + self.result + _TURN_MARKERS
+        return min(self.usable, self.n_ctx - step - self.page_out_room)
+
+    @property
+    def page_out_room(self) -> int:
+        """What a page-out takes on top of the context."""
+        return self.overheads.request + self.page_out_call
 
     @property
     def summaries(self) -> int:
@@ -86,23 +110,19 @@ class Window:
         fits = prefix + self.summaries <= PREFIX_SHARE * self.usable
         return fits and self.message >= _LEAST_MESSAGE and self.summary >= _LEAST_SUMMARY
 
-    @staticmethod
-    def check(n_ctx: int, prefix: int) -> Window:
-        """The window of `n_ctx`. ConfigError, naming the smallest n_ctx that works, if it cannot hold the prefix."""
-        window = Window.of(n_ctx)
-        if window.holds(prefix):
-            return window
-        smallest = Window.smallest(prefix)
+    def check(self, prefix: int) -> None:
+        """ConfigError, naming the smallest n_ctx that works, if the window cannot hold a prefix."""
+        if self.holds(prefix):
+            return
         raise ConfigError(
-            f"n_ctx {n_ctx} is too small: the system text, the functions and the blocks at their limits take {prefix} "
-            f"tokens. Use --n-ctx {smallest} or more, smaller blocks, or the compact prompt."
+            f"n_ctx {self.n_ctx} is too small: the system text, the functions and the blocks at their limits take "
+            f"{prefix} tokens. Use --n-ctx {self.smallest(prefix)} or more, smaller blocks, or the compact prompt."
         )
 
-    @staticmethod
-    def smallest(prefix: int) -> int:
+    def smallest(self, prefix: int) -> int:
         """The smallest n_ctx, in steps of 64, that holds a prefix."""
         n_ctx = 512
-        while not Window.of(n_ctx).holds(prefix):
+        while not replace(self, n_ctx=n_ctx).holds(prefix):
             n_ctx += 64
         return n_ctx
 
@@ -212,7 +232,7 @@ class MainContext:
         return Cut(through, index, pinned, self.prefix + len(self._opening) + kept)
 
     def due_cuts(self, turn: int | None) -> list[Cut]:
-        """The cuts that a page-out which is due may choose from: those that free half of the message space, or the most."""
+        """The cuts that a due page-out may choose from: those that free half of the message space, or else the most."""
         target = self.prefix + (self.window.ceiling - self.prefix) // 2
         cuts = self.cuts(turn)
         return [cut for cut in cuts if cut.remaining + self.window.summary <= target] or cuts[-1:]
@@ -245,7 +265,7 @@ class MainContext:
         self.meter.add(generation, None if at is None else self.locate(at))
 
     def report(self) -> dict[str, Any]:
-        """Segments with their tokens, the window's use, the rebases, and what the KV cache saved (the meter's report)."""
+        """Segments with their tokens, the window's use, the rebases, and the meter's report."""
         return {
             "segments": dict(self.segments()),
             "tokens": self.tokens,

@@ -1,8 +1,8 @@
 """What the model may call: a typed, documented Python function -> its name, schema and effect.
 
-A function of a user's own is made callable by passing it to `open_agent(functions=[...])`, decorated or not. What the
-model is told comes from the signature and the docstring, so both are required: a parameter without a type, or a function
-without a docstring, is a ConfigError that names it, when it is registered and not when it is called.
+A function of a user's own is made callable by passing it to `open_agent(functions=[...])`, decorated or not. What
+the model is told comes from the signature and the docstring, so both are required: a parameter without a type, or a
+function without a docstring, is a ConfigError that names it, when it is registered and not when it is called.
 
 The built-in functions are in `memory_functions`.
 """

@@ -2,13 +2,15 @@
 
 What a function takes is worked out anew before every step from live state: the blocks and their lines, the room left in
 them, the days that have messages, and further pages only of searches that have them. So none of them fails on a call
-that the grammar allows. `page_out` is the agent's own affair: only its description is here.
+which the grammar allows. What cannot help is not offered either: a search where there is nothing to find (what is in
+main context is no hit), or the same search function again and again in one turn, in which small models get stuck.
+`page_out` is the agent's own affair: only its description is here.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -24,12 +26,12 @@ from localmem.memory.search import Hit, Page
 DESCRIPTIONS: dict[str, str] = {
     "send_message(message)": "Answer the user. Ends your turn.",
     "core_memory_append(block, content)": "Save a new lasting fact in core memory.",
-    "core_memory_replace(block, old_content, new_content)": "Correct a line of core memory; empty new_content removes it.",
+    "core_memory_replace(block, old_content, new_content)": "Correct a line of core memory; empty removes it.",
     "conversation_search(query, page)": "Search all earlier messages.",
     "conversation_search_date(start_date, end_date, page)": "Read the messages of some days.",
     "archival_memory_insert(content)": "Store a longer text for later.",
     "archival_memory_search(query, page)": "Search stored texts and documents.",
-    "page_out(through, summary)": "Under memory pressure: move the oldest messages out of main context, keeping a summary.",
+    "page_out(through, summary)": "Under memory pressure: move the oldest messages out, keeping a summary.",
 }
 NAMES = tuple(signature.partition("(")[0] for signature in DESCRIPTIONS)
 
@@ -38,8 +40,10 @@ _LONGEST_QUERY = 120
 _PAGE_SIZE = 4
 _MOST_PAGES = 25
 _SEARCHES_KEPT = 4
+_SEARCHES_A_TURN = 2
 _LEAST_HIT = 40
 _CHARS_A_TOKEN = 3
+_EVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,25 @@ class MemoryFunctions:
         self._limits = limits
         self._in_context = in_context
         self._searches: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
+        self._made: Counter[str] = Counter()
+
+    def begin_turn(self) -> None:
+        """A new turn may search again."""
+        self._made.clear()
 
     # -- what the grammar allows now
 
     def variants(self) -> dict[str, list[Schema]]:
         """The argument objects that each function takes now; a function that cannot be called now is left out."""
+        days = self._recall.days(before=min(self._in_context(), default=_EVER))
         offered = {
             "send_message": [self.send_message_arguments()],
             "core_memory_append": self._append_variants(),
             "core_memory_replace": self._replace_variants(),
-            "conversation_search": self._query_variants("conversation_search"),
-            "conversation_search_date": self._date_variants(),
+            "conversation_search": self._query_variants("conversation_search", days),
+            "conversation_search_date": self._date_variants(days),
             "archival_memory_insert": [arguments({"content": text(self._limits.message_chars)})],
-            "archival_memory_search": self._query_variants("archival_memory_search"),
+            "archival_memory_search": self._query_variants("archival_memory_search", range(len(self._archival))),
         }
         return {name: variants for name, variants in offered.items() if variants}
 
@@ -121,16 +131,18 @@ class MemoryFunctions:
                 variants.append(arguments(properties))
         return variants
 
-    def _query_variants(self, name: str) -> list[Schema]:
+    def _query_variants(self, name: str, searched: Sequence[object]) -> list[Schema]:
+        """A search of anything, if there is something to find, and further pages of earlier searches."""
         first = arguments({"query": text(_LONGEST_QUERY), "page": {"const": 1}})
-        return [first, *self._further_pages(name)]
+        return [*([first] if searched and self._made[name] < _SEARCHES_A_TURN else []), *self._further_pages(name)]
 
-    def _date_variants(self) -> list[Schema]:
-        days = [day.isoformat() for day in self._recall.days()]
-        if not days:
-            return []
-        first = arguments({"start_date": one_of(days), "end_date": one_of(days), "page": {"const": 1}})
-        return [first, *self._further_pages("conversation_search_date")]
+    def _date_variants(self, days: Sequence[date]) -> list[Schema]:
+        name = "conversation_search_date"
+        further = self._further_pages(name)
+        if not days or self._made[name] >= _SEARCHES_A_TURN:
+            return further
+        listed = one_of([day.isoformat() for day in days])
+        return [arguments({"start_date": listed, "end_date": listed, "page": {"const": 1}}), *further]
 
     def _further_pages(self, name: str) -> list[Schema]:
         return [
@@ -157,6 +169,8 @@ class MemoryFunctions:
 
     def _append(self, block: str, content: str) -> Outcome:
         before = self._core[block].value
+        if content in before.split("\n"):
+            return Outcome(f"{block} says so already:\n{before}")
         return self._write(block, content, lambda part: f"{before}\n{part}" if before else part)
 
     def _replace(self, block: str, old_content: str, new_content: str) -> Outcome:
@@ -212,10 +226,12 @@ class MemoryFunctions:
 
     def _until(self, name: str, key: tuple[str, ...], page: int) -> int | None:
         """Where the first page was frozen; None for a first page, which is always searched anew."""
-        search = self._searches.get(name, {}).get(key)
+        searches = self._searches.get(name)
+        search = searches.get(key) if searches is not None else None
         return search.newest if search is not None and page > 1 else None
 
     def _keep(self, name: str, given: Mapping[str, str], found: Page) -> None:
+        self._made[name] += 1
         searches = self._searches.setdefault(name, OrderedDict())
         key = tuple(given.values())
         searches.pop(key, None)
@@ -236,7 +252,7 @@ class MemoryFunctions:
             return Outcome(f"{nothing}{note}", search=True)
         head = f"{found.total} found, page {found.page} of {found.pages}{note}:"
         room = self._limits.result_tokens
-        chars = max(_LEAST_HIT, max(len(hit.text) for hit in found.hits))
+        chars = max(_LEAST_HIT, *(len(hit.text) for hit in found.hits))
         while True:  # every hit is shown, all cut to one length, until the result fits its share of the window
             body = "\n".join([head, *(_line(hit, chars) for hit in found.hits)])
             if chars <= _LEAST_HIT or self._limits.count(body) <= room:

@@ -21,6 +21,7 @@ from localmem.memory.recall import Recall
 from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, Limits, MemoryFunctions
 from localmem.models import locate_embedder
+from localmem.paging import overheads
 from localmem.prefix import block_text, core_heading, static_prefix
 from localmem.protocols import Embedder, Engine
 from localmem.rendering import core_text
@@ -31,7 +32,7 @@ _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What an agent is opened with beside its name and blocks. `engine` and `embedder` stand in for the configured ones."""
+    """What an agent is opened with beside its name and blocks; `engine` and `embedder` replace the configured ones."""
 
     config: Config
     paths: Paths
@@ -67,7 +68,7 @@ def open_agent(
     check_names(described, NAMES)
     if setting is None:
         paths = Paths.default() if home is None else Paths.under(Path(home))
-        setting = Setting(load_config(), paths)
+        setting = Setting(load_config(paths=paths), paths)
     store = open_store(name, setting)
     try:
         engine, preset, own = _engine(model, n_ctx, setting)
@@ -128,7 +129,8 @@ def _assemble(
     core = Core(store)
     _add_blocks(store, core, *blocks)
     system = static_prefix(engine.chat_format, functions, preset)
-    window = Window.check(engine.n_ctx, _prefix_at_limits(engine, core, system, preset))
+    window = Window(engine.n_ctx, overheads(engine))
+    window.check(_prefix_at_limits(engine, core, system, preset))
     context = MainContext(window, engine.chat_format.opening)
     indexer = open_indexer(store, setting)
     try:

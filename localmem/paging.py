@@ -1,8 +1,8 @@
 """Paging: memory pressure, page-outs, levelled summaries, and main context rebuilt from events.
 
-The model writes every summary itself, by calling `page_out` while what is to go is still before it. Only where it cannot
-(interrupted, or the messages do not fit a smaller window) does a plain note stand in. Nothing is lost by a page-out:
-what was evicted stays in recall, and each summary names the events that it covers.
+The model writes every summary itself, by calling `page_out` while what is to go is still before it. Only where it
+cannot (interrupted, or the messages do not fit a smaller window) does a plain note stand in. Nothing is lost by a
+page-out: what was evicted stays in recall, and each summary names the events that it covers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from localmem.context import EVICT_AT, LEVELS, WARN_AT, Cut, MainContext, Message, merge_due
+from localmem.context import EVICT_AT, LEVELS, WARN_AT, Cut, MainContext, Message, Overheads, merge_due
 from localmem.errors import ContextError
 from localmem.events import TRIGGERS, Event, FunctionCall, Kind
 from localmem.generating import Caller, Written
@@ -19,11 +19,27 @@ from localmem.memory.core import Core
 from localmem.memory.store import Store
 from localmem.memory_functions import longest
 from localmem.prefix import core_heading, prompt_text
-from localmem.protocols import Role
-from localmem.rendering import Rendered, core_text, render, render_all, summaries_text
+from localmem.protocols import Engine, Role
+from localmem.rendering import Rendered, core_text, render, render_all, summaries_text, write_call
 
 _PAGE_OUT_THOUGHT = 40
+_LARGE_ID = 999_999
 _MOST_CUTS_OFFERED = 6
+
+
+def overheads(engine: Engine) -> Overheads:
+    """What paging's own texts take in the model's vocabulary, with ids as large as they may get."""
+    requests = (
+        prompt_text("page_out.txt").replace("{through}", str(_LARGE_ID)),
+        prompt_text("merge.txt").format(first=_LARGE_ID, through=_LARGE_ID),
+    )
+    call = write_call("x " * (_PAGE_OUT_THOUGHT // 2), "page_out", {"through": _LARGE_ID, "summary": ""})
+    head = f"- [#{_LARGE_ID}-{_LARGE_ID} 2026-12-30 to 12-31] \n"
+    return Overheads(
+        request=max(len(engine.chat_format.message("system", request)) for request in requests),
+        page_out=len(engine.vocabulary.tokenize(call)) + len(engine.chat_format.ending),
+        summary=len(engine.vocabulary.tokenize(head)),
+    )
 
 
 class Paging:
@@ -52,7 +68,8 @@ class Paging:
 
     def add(self, event: Event, turn: int) -> None:
         """Append the message of an event that was just committed."""
-        rendered = render(event)
+        before = self._store.event(event.parent) if event.parent is not None else None
+        rendered = render(event, after=before)
         if rendered is not None:
             self._context.append(Message(self.message(rendered), rendered.events, turn, event.kind in TRIGGERS))
 
@@ -116,11 +133,12 @@ class Paging:
 
     def _evict_unread(self) -> None:
         """What a smaller window than before cannot even be shown is evicted with a plain note in place of a summary."""
-        while not self._context.fits(0):
+        window = self._context.window
+        while self._context.tokens + window.page_out_room > window.n_ctx:
             cuts = self._context.cuts(None)
             if not cuts:
                 raise ContextError("The newest message does not fit this window; use a larger --n-ctx.")
-            enough = [cut for cut in cuts if cut.remaining <= self._context.window.ceiling]
+            enough = [cut for cut in cuts if cut.remaining <= window.ceiling]
             self._evict(enough[0] if enough else cuts[-1], None)
 
     # -- pressure

@@ -70,7 +70,7 @@ def _examples(preset: str) -> list[tuple[Role, str]]:
     messages: list[tuple[Role, str]] = []
     entries: list[dict[str, Any]] = yaml.safe_load(prompt_text(f"{preset}.yaml"))
     for number, entry in enumerate(entries, 1):
-        head = f"[#{number} Mon 2024-04-01 20:10]"
+        head = f"[#{number} 20:10]"
         for role in ("user", "system"):
             if role in entry:
                 messages.append((role, f"{head} {entry[role]}"))

@@ -1,8 +1,8 @@
 """Events -> messages: the role and the text under which each stands in main context. Pure; knows no tokens.
 
-A thought and the call after it are one assistant message, the JSON that the model wrote. An assistant message has none of
-its own, for it stands in the call of send_message, unless that call was interrupted. What the model does not see renders
-to None.
+A thought and the call after it are one assistant message, the JSON that the model wrote. An assistant message has none
+of its own, for it stands in the call of send_message, unless that call was interrupted. What the model does not see
+renders to None.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def write_call(thought: str, function: str, arguments: Mapping[str, Any]) -> str
     return json.dumps({"thought": thought, "function": function, "arguments": dict(arguments)}, ensure_ascii=False)
 
 
-def render(event: Event, thought: Event | None = None) -> Rendered | None:
-    """The message of one event; `thought` is the thought event before a call."""
-    head = f"[#{event.id} {stamp(event.time)}]"
+def render(event: Event, *, after: Event | None = None) -> Rendered | None:
+    """The message of one event; `after` is the event before it: a call's thought, or what tells that a day is new."""
+    head = f"[#{event.id} {_time(event, after)}]"
+    thought = after if after is not None and after.kind is Kind.THOUGHT else None
     match event.kind:
         case Kind.USER:
             return Rendered("user", f"{head} {event.details.get('shown_text', event.text)}", (event.id,))
@@ -56,18 +57,22 @@ def render(event: Event, thought: Event | None = None) -> Rendered | None:
             return None
 
 
+def _time(event: Event, after: Event | None) -> str:
+    """The local time of day, and the date where it is another than the last event's: a date is a dozen tokens."""
+    if after is not None and after.time.astimezone().date() == event.time.astimezone().date():
+        return event.time.astimezone().strftime("%H:%M")
+    return stamp(event.time)
+
+
 def render_all(events: Iterable[Event]) -> list[Rendered]:
     """The messages of a run of events."""
-    messages = []
-    thought: Event | None = None
+    messages: list[Rendered] = []
+    before: Event | None = None
     for event in events:
-        if event.kind is Kind.THOUGHT:
-            thought = event
-            continue
         if event.kind is Kind.ASSISTANT and not event.details.get("interrupted") and messages:
             messages[-1] = replace(messages[-1], events=(*messages[-1].events, event.id))
-        message = render(event, thought)
-        thought = None
+        message = render(event, after=before)
+        before = event
         if message is not None:
             messages.append(message)
     return messages

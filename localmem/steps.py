@@ -1,4 +1,4 @@
-"""One step of a turn: the model writes a call, the call takes effect, and call, effect and result are committed together.
+"""One step of a turn: the model writes a call, it takes effect, and call, effect and result are committed together.
 
 A user function is the exception: its call is committed as started before it runs, since what it does cannot be rolled
 back; if the process dies meanwhile, its outcome is recorded as unknown at the next open, and it is not repeated.
@@ -19,6 +19,7 @@ from localmem.memory_functions import MemoryFunctions, longest
 from localmem.paging import Paging
 
 _CUT_MARK = " [cut]"
+_TOO_LONG = Outcome("Not done: the call was too long. Think shorter and call again.")
 _TEXT_ARGUMENTS = ("message", "content")
 
 
@@ -45,6 +46,7 @@ class Steps:
         """Begin the turn of event `turn`."""
         self._turn = turn
         self._shown = []
+        self._built_in.begin_turn()
 
     def take(self, *, must_send: bool, on_text: OnText | None) -> tuple[list[Event], bool]:
         """One step: its committed events, and whether it ended the turn."""
@@ -98,7 +100,7 @@ class Steps:
     def _effect(self, written: Written, call: FunctionCall) -> Outcome:
         """Run a built-in function; a call whose end the model did not write itself is marked as such, or not run."""
         if written.undecided:
-            return Outcome("Not done: the call was too long. Think shorter and call again.", ok=True)
+            return _TOO_LONG
         marked = {name: f"{call.arguments[name]}{_CUT_MARK}" for name in _TEXT_ARGUMENTS if written.cut(name)}
         outcome = self._built_in.call(call.function, {**call.arguments, **marked})
         if not marked:
