@@ -21,7 +21,7 @@ from localmem.engine.chat_format import CHATML, TemplateFormat
 from localmem.engine.decoding import DecodeLoop, Interrupted, TokenBytes
 from localmem.engine.kv import common_prefix
 from localmem.errors import ModelError
-from localmem.protocols import Generation, Grammar, TextCallback
+from localmem.protocols import Finish, Generation, Grammar, TextCallback
 
 _SPECIAL = [b"<|im_start|>", b"<|im_end|>", b"<|endoftext|>"]
 _START, _END, _EOT = 256, 257, 258
@@ -112,7 +112,7 @@ class ScriptedEngine:
         matcher = constraint.bind(BYTES) if constraint is not None else None
         loop = DecodeLoop(source, BYTES, self._spell, matcher=matcher, max_tokens=max_tokens)
         out = loop.run(tokens[reused:], on_text or (lambda _: None))
-        source.check()
+        source.check(loop.text, out.finish)
         return Generation(
             text=loop.text,
             tokens=out.tokens,
@@ -144,9 +144,9 @@ class _ScriptedSource:
 
     def __init__(self, engine: ScriptedEngine, answer: str | None) -> None:
         self._engine = engine
+        self._scripted = answer
         self._answer = None if answer is None else answer.encode()
         self._start = -1
-        self._refused: str | None = None
 
     def feed(self, tokens: Sequence[int]) -> None:
         if self._engine._stop:
@@ -167,7 +167,6 @@ class _ScriptedSource:
         token = self._answer[at] if at < len(self._answer) else _END
         if allowed is None or allowed[token]:
             return token
-        self._refused = self._answer[: at + 1].decode("utf-8", "replace")
         self._answer = None
         return self._random_token(allowed)
 
@@ -179,14 +178,16 @@ class _ScriptedSource:
         quote = ord('"')
         if allowed[quote] and self._engine._random.random() < 0.1:
             return quote
-        return int(choices[self._engine._random.randrange(len(choices))])
+        at = self._engine._random.randrange(len(choices))
+        return int(choices[at])
 
     def drop(self, count: int) -> None:
         del self._engine._log[len(self._engine._log) - count :]
 
-    def check(self) -> None:
-        if self._refused is not None:
-            raise AssertionError(f"The grammar does not allow the scripted answer beyond: {self._refused}")
+    def check(self, text: str, finish: Finish) -> None:
+        """Raise AssertionError if the grammar made something else of the answer: the script is wrong."""
+        if self._scripted is not None and finish == "stop" and text != self._scripted:
+            raise AssertionError(f"The grammar does not allow the scripted answer {self._scripted}; it made {text}")
 
 
 def _common_suffix(batch: bytes, answer: bytes) -> bytes:
