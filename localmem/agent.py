@@ -7,7 +7,8 @@ Knows neither files nor flags: `opening.open_agent` puts the parts together.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,14 +20,18 @@ from localmem.events import TRIGGERS, Event, Kind
 from localmem.functions import Function
 from localmem.generating import Caller, OnText
 from localmem.memory.archival import Archival
-from localmem.memory.core import Core
+from localmem.memory.core import Block, Core
 from localmem.memory.indexing import Indexer
 from localmem.memory.recall import Recall
 from localmem.memory.store import Store
 from localmem.memory_functions import MemoryFunctions, longest
 from localmem.paging import Paging
+from localmem.prefix import prefix_at_limits
 from localmem.protocols import Engine
 from localmem.steps import Steps
+
+#: The size of a block that is given no other, in characters.
+BLOCK_LIMIT = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Agent:
         self.context = parts.context
         self.indexer = parts.indexer
         self._max_steps = max_steps
+        self._system, self._preset = parts.system, parts.preset
         caller = Caller(parts.engine, parts.context, parts.indexer)
         self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
         self._steps = Steps(parts.store, parts.memory_functions, parts.functions, caller, self._paging)
@@ -232,13 +238,33 @@ class Agent:
 
     def set_block(self, label: str, value: str) -> Event:
         """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
+        text = f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
+        return self._edit_block(text, lambda: self.core.set(label, value))
+
+    def add_block(self, label: str, value: str = "", *, limit: int = BLOCK_LIMIT, description: str = "") -> Event:
+        """Add a block to core memory; the model is told. ConfigError if the label is taken, or the window too small."""
+        text = f"The user added a block to core memory. {label} is:\n{value or '(empty)'}"
+        limit = max(limit, len(value) + limit // 2)
+        return self._edit_block(text, lambda: self.core.add(label, value, limit=limit, description=description))
+
+    def undo_block(self, label: str) -> Event:
+        """Take the last edit of a block back; the model is told. ConfigError if there is none."""
+        longest_one = max((edit.after for edit in self.core.history(label)), key=len)
+        head = f"The user took back the last change of core memory. {label} is now:"
+        return self._edit_block(f"{head}\n{longest_one}", lambda: self.core.undo(label), head=head)
+
+    def _edit_block(self, text: str, edit: Callable[[], Block], *, head: str | None = None) -> Event:
+        """The edit and what tells of it, together. With `head`, the new value is told in an event of its own."""
+        deque(self._make_room(Kind.ALERT, text), maxlen=0)
         with self.store.transaction():
-            event = self.store.append(
-                Kind.ALERT, f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
-            )
-            self.core.set(label, value)
-        self._paging.rebuild("edit")
-        return event
+            events = [self.store.append(Kind.ALERT, head or text)]
+            block = edit()
+            self.context.window.check(prefix_at_limits(self.engine, self.core, self._system, self._preset))
+            if head is not None:
+                events.append(self.store.append(Kind.ALERT, block.value or "(empty)"))
+        for event in events:
+            self._paging.add(event, event.id)
+        return events[-1]
 
     def stats(self) -> dict[str, Any]:
         """Counts of what is stored and what it cost since the agent was opened."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from localmem.agent import Agent, Parts
+from localmem.agent import BLOCK_LIMIT, Agent, Parts
 from localmem.config import Config, Paths, check_agent_name, load_config
 from localmem.context import MainContext, Window
 from localmem.errors import ConfigError, ModelError
@@ -22,11 +22,9 @@ from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, Limits, MemoryFunctions
 from localmem.models import locate_embedder
 from localmem.paging import overheads
-from localmem.prefix import block_text, core_heading, static_prefix
+from localmem.prefix import block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
-from localmem.rendering import core_text
 
-BLOCK_LIMIT = 600
 _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
 
 
@@ -130,7 +128,7 @@ def _assemble(
     _add_blocks(store, core, *blocks)
     system = static_prefix(engine.chat_format, functions, preset)
     window = Window(engine.n_ctx, overheads(engine))
-    window.check(_prefix_at_limits(engine, core, system, preset))
+    window.check(prefix_at_limits(engine, core, system, preset))
     context = MainContext(window, engine.chat_format.opening)
     indexer = open_indexer(store, setting)
     try:
@@ -171,11 +169,3 @@ def _block_value(given: str | None, folder: str) -> str:
         if given is None or ("\n" not in given and " " not in given.strip()):
             raise
         return given.strip()
-
-
-def _prefix_at_limits(engine: Engine, core: Core, system: Sequence[int], preset: str) -> int:
-    """Tokens of the prefix with every block as full as it may get, summaries left out."""
-    chat, count = engine.chat_format, engine.vocabulary.tokenize
-    now = len(chat.message("system", core_text(core.blocks(), core_heading(preset))))
-    growth = sum(max(0, Limits.tokens_of(block) - len(count(block.value))) for block in core.blocks())
-    return len(system) + now + growth

@@ -5,7 +5,7 @@ The same for every turn, and for every agent with the same preset, functions and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 from localmem.errors import ConfigError
 from localmem.functions import Function
-from localmem.memory_functions import DESCRIPTIONS
-from localmem.protocols import ChatFormat, Role
-from localmem.rendering import write_call
+from localmem.memory.core import Block
+from localmem.memory_functions import DESCRIPTIONS, Limits
+from localmem.protocols import ChatFormat, Engine, Role
+from localmem.rendering import core_text, write_call
 
 PRESETS = ("compact", "fewshot")
 
@@ -60,6 +61,14 @@ def static_prefix(chat_format: ChatFormat, functions: Sequence[Function], preset
     for role, text in _examples(preset):
         tokens += chat_format.message(role, text)
     return tokens
+
+
+def prefix_at_limits(engine: Engine, blocks: Iterable[Block], system: Sequence[int], preset: str) -> int:
+    """Tokens of the prefix with every block as full as it may get, summaries left out."""
+    blocks, count = list(blocks), engine.vocabulary.tokenize
+    now = len(engine.chat_format.message("system", core_text(blocks, core_heading(preset))))
+    growth = sum(max(0, Limits.tokens_of(block) - len(count(block.value))) for block in blocks)
+    return len(system) + now + growth
 
 
 def _examples(preset: str) -> list[tuple[Role, str]]:
