@@ -1,0 +1,178 @@
+"""The built-in functions: what is offered in which state, and that nothing which is offered fails."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import Clock, say, scripted
+
+from localmem.agent import Agent
+from localmem.events import Event, Kind
+from localmem.memory_functions import NAMES, MemoryFunctions, longest
+
+
+def functions_of(agent: Agent) -> MemoryFunctions:
+    return agent._memory_functions
+
+
+def offered(agent: Agent) -> dict[str, list[dict[str, Any]]]:
+    return functions_of(agent).variants()
+
+
+def forget(agent: Agent) -> None:
+    """Page everything out."""
+    while agent.context.cuts(None):
+        list(agent.summarize())
+
+
+def test_a_new_agent_is_offered_no_search(home: Path) -> None:
+    with scripted(home) as agent:
+        assert set(offered(agent)) == {
+            "send_message", "core_memory_append", "core_memory_replace", "archival_memory_insert",
+        }  # fmt: skip
+
+
+def test_searches_are_offered_once_there_is_something_to_find(home: Path) -> None:
+    clock = Clock()
+    with scripted(home, [say("Hi.")], clock=clock) as agent:
+        list(agent.send("I like tea."))
+        assert "conversation_search" not in offered(agent)
+        forget(agent)
+        assert {"conversation_search", "conversation_search_date"} <= set(offered(agent))
+        (dates,) = offered(agent)["conversation_search_date"]
+        assert dates["properties"]["start_date"] == {"const": f"{clock.now.astimezone():%Y-%m-%d}"}
+        agent.archival.insert("A long text about tea.")
+        assert "archival_memory_search" in offered(agent)
+
+
+def test_pages_are_offered_only_beside_the_search_that_has_them(home: Path) -> None:
+    with scripted(home, [say("Hi.") for _ in range(12)]) as agent:
+        for i in range(12):
+            list(agent.send(f"Tea number {i}."))
+        forget(agent)
+        functions_of(agent).call("conversation_search", {"query": "tea", "page": 1})
+        first, further = offered(agent)["conversation_search"]
+        assert first["properties"]["page"] == {"const": 1}
+        assert further["properties"] == {"query": {"const": "tea"}, "page": {"enum": [2, 3]}}
+        agent.pop(1)
+        assert len(offered(agent).get("conversation_search", [])) <= 1
+
+
+def test_the_same_search_function_is_not_offered_again_and_again(home: Path) -> None:
+    with scripted(home, [say("Hi.")]) as agent:
+        list(agent.send("Tea."))
+        forget(agent)
+        for query in ("coffee", "milk"):
+            functions_of(agent).call("conversation_search", {"query": query, "page": 1})
+        assert "conversation_search" not in offered(agent)
+        functions_of(agent).begin_turn()
+        assert "conversation_search" in offered(agent)
+
+
+def test_only_lines_that_a_block_holds_can_be_replaced(home: Path) -> None:
+    with scripted(home, persona="I am Lo.", human='Name: "Ada"\nLikes\ttea\n\nLikes\ttea') as agent:
+        variants = {v["properties"]["block"]["const"]: v for v in offered(agent)["core_memory_replace"]}
+        assert variants["human"]["properties"]["old_content"] == {"enum": ['Name: "Ada"', "Likes\ttea"]}
+        outcome = functions_of(agent).call(
+            "core_memory_replace", {"block": "human", "old_content": 'Name: "Ada"', "new_content": ""}
+        )
+        assert outcome.ok
+        assert agent.core["human"].value == "Likes\ttea\n\nLikes\ttea"
+
+
+def test_a_line_is_replaced_and_not_its_look_alike(home: Path) -> None:
+    with scripted(home, human="Likes tea and cake\nLikes tea") as agent:
+        given = {"block": "human", "old_content": "Likes tea", "new_content": "Likes coffee"}
+        functions_of(agent).call("core_memory_replace", given)
+        assert agent.core["human"].value == "Likes tea and cake\nLikes coffee"
+
+
+def test_a_full_block_is_not_appended_to(home: Path) -> None:
+    with scripted(home) as agent:
+        block = agent.core["human"]
+        agent.core.set("human", "x" * block.limit)
+        labels = [v["properties"]["block"]["const"] for v in offered(agent)["core_memory_append"]]
+        assert labels == ["persona"]
+
+
+def test_what_does_not_fit_a_block_is_named_not_dropped_silently(home: Path) -> None:
+    with scripted(home) as agent:
+        outcome = functions_of(agent).call("core_memory_append", {"block": "human", "content": "🎉" * 500})
+        assert "not saved" in outcome.text
+        kept = agent.core["human"].value
+        assert 0 < len(kept) < 500
+
+
+def test_saying_a_fact_twice_stores_it_once(home: Path) -> None:
+    with scripted(home) as agent:
+        for _ in range(2):
+            functions_of(agent).call("core_memory_append", {"block": "human", "content": "Name: Ada"})
+        assert agent.core["human"].value == "Name: Ada"
+
+
+def test_reversed_dates_are_swapped(home: Path) -> None:
+    clock = Clock()
+    with scripted(home, [say("a"), say("b")], clock=clock) as agent:
+        list(agent.send("first day"))
+        day = f"{clock.now.astimezone():%Y-%m-%d}"
+        clock.pass_time(days=2)
+        list(agent.send("third day"))
+        later = f"{clock.now.astimezone():%Y-%m-%d}"
+        forget(agent)
+        given = {"start_date": later, "end_date": day, "page": 1}
+        outcome = functions_of(agent).call("conversation_search_date", given)
+        assert "first day" in outcome.text
+        assert "third day" in outcome.text
+
+
+def test_a_result_of_many_long_hits_fits_its_share_and_says_what_it_left_out(home: Path) -> None:
+    with scripted(home, [say("Hm.") for _ in range(6)], n_ctx=32768) as agent:
+        for i in range(6):
+            list(agent.send(f"Tea {i} " + "leaves and water " * 40))
+        forget(agent)
+        outcome = functions_of(agent).call("conversation_search", {"query": "tea", "page": 1})
+        assert len(outcome.shown) == 4
+        assert "more characters)" in outcome.text
+        assert len(agent.engine.vocabulary.tokenize(outcome.text)) <= agent.context.window.result
+
+
+def test_longest() -> None:
+    assert longest("abcdef", lambda part: len(part) <= 4) == "abcd"
+    assert longest("abc", lambda part: True) == "abc"
+    assert longest("abc", lambda part: not part) == ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: int) -> None:
+    """Random agents in random states, random calls under the real grammar: none comes back failed."""
+    rng = random.Random(seed)
+    clock = Clock()
+    seen: set[str] = set()
+    agent = scripted(home, n_ctx=6144, clock=clock, human='He said "so"\\\nÜber\tTabs', max_steps=5)
+    agent.engine._random.seed(seed)  # type: ignore[attr-defined]
+    with agent:
+        for i in range(14):
+            clock.pass_time(hours=rng.randint(1, 30))
+            match rng.randrange(6):
+                case 0:
+                    agent.archival.insert(f"Passage {i} about " + rng.choice(["tea", "日本", '"quotes"', "\\"]))
+                case 1:
+                    agent.pop(rng.randint(1, 2))
+                case 2:
+                    agent.core.set("persona", rng.choice(["", "x", "a\nb\nc", "é" * 300, '"\\"']))
+                case _:
+                    pass
+            events = list(agent.send(f"Message {i} " + rng.choice(["tea", "🎉", "日本語", "a\tb"]) * rng.randint(1, 20)))
+            seen |= {e.call.function for e in events if e.call is not None}
+            assert [e for e in events if e.kind is Kind.RESULT and e.details["status"] == "failed"] == []
+            assert _replies(events) == 1
+            assert agent.context.tokens <= agent.context.window.n_ctx
+    assert seen <= set(NAMES)
+    assert len(seen) >= 5
+
+
+def _replies(events: list[Event]) -> int:
+    return sum(event.kind is Kind.ASSISTANT for event in events)
