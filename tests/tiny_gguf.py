@@ -1,6 +1,6 @@
 """Writes tiny GGUF models with random weights: real llama.cpp architectures, and the real tokenizer of another file.
 
-The tokenizer's metadata is copied as raw bytes, so a file takes milliseconds where decoding 100,000 strings takes seconds.
+The tokenizer's metadata is copied as raw bytes, so a file takes milliseconds where decoding its strings takes seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gguf_files import text, value_bytes
 
 EMBD, HEADS, KV_HEADS, FF, LAYERS = 64, 4, 2, 128, 2
@@ -95,7 +94,7 @@ def _after_value(data: bytes, at: int) -> int:
 def write_tiny(
     path: Path, tokenizer: Tokenizer, *, architecture: str = "llama", n_ctx: int = 4096, seed: int = 0
 ) -> Path:
-    """A model of `architecture` (llama, qwen2, gemma3 or mamba) that `load_engine` takes. The same seed, the same file."""
+    """A model of `architecture` (llama, qwen2, gemma3 or mamba). The same seed, the same file."""
     values, tensors = _MAKERS[architecture](np.random.default_rng(seed), tokenizer.size)
     own = {
         "general.architecture": architecture,
