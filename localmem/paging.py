@@ -68,10 +68,12 @@ class Paging:
 
     def add(self, event: Event, turn: int) -> None:
         """Append the message of an event that was just committed."""
-        before = self._store.event(event.parent) if event.parent is not None else None
-        rendered = render(event, after=before)
+        rendered = render(event, after=self._parent(event))
         if rendered is not None:
             self._context.append(Message(self.message(rendered), rendered.events, turn, event.kind in TRIGGERS))
+
+    def _parent(self, event: Event) -> Event | None:
+        return None if event.parent is None else self._store.event(event.parent)
 
     def add_written(self, written: Written, events: Sequence[Event], turn: int) -> None:
         """Append a generation as it was generated: its tokens are in the KV cache already."""
@@ -125,7 +127,8 @@ class Paging:
         triggers = {event.id for event in events if event.kind in TRIGGERS}
         calls = {event.id for event in events if event.kind is Kind.CALL}
         turn = 0
-        for rendered in render_all(events):
+        known = {event.id: event for event in events}
+        for rendered in render_all(events, lambda event: known.get(event.parent or 0) or self._parent(event)):
             if rendered.events[0] in triggers:
                 turn = rendered.events[0]
             opens = not calls.isdisjoint(rendered.events) or rendered.events[0] in triggers

@@ -8,7 +8,7 @@ renders to None.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -64,15 +64,13 @@ def _time(event: Event, after: Event | None) -> str:
     return stamp(event.time)
 
 
-def render_all(events: Iterable[Event]) -> list[Rendered]:
-    """The messages of a run of events."""
+def render_all(events: Iterable[Event], parent: Callable[[Event], Event | None]) -> list[Rendered]:
+    """The messages of a run of events; `parent` gives the event before each."""
     messages: list[Rendered] = []
-    before: Event | None = None
     for event in events:
         if event.kind is Kind.ASSISTANT and not event.details.get("interrupted") and messages:
             messages[-1] = replace(messages[-1], events=(*messages[-1].events, event.id))
-        message = render(event, after=before)
-        before = event
+        message = render(event, after=parent(event))
         if message is not None:
             messages.append(message)
     return messages
