@@ -1,6 +1,6 @@
 """A model's chat template -> the tokens of one message.
 
-A template renders whole conversations, and many let neighbours change a turn: a default system turn is put before a lone
+A template renders whole conversations, and many let neighbours change it: a default system turn is put before a lone
 message, thinking is dropped from all turns but the last. An append-only context needs the tokens of one message alone.
 So the text around a message is found once, at load, as the difference that it makes to a sentinel conversation (the
 suffix-difference rule), and checked in a second conversation. Where a role does not exist or is refused (system, tool,
@@ -69,7 +69,7 @@ def _refuse(message: str) -> Any:
 
 
 def _between(whole: str | None, before: str | None, around: str | None) -> Turn | None:
-    """The turn that `whole` has more than `around`, right after `before`; None unless it stands there and nowhere else."""
+    """The turn that `whole` has more than `around`, after `before`; None unless it stands there only."""
     if whole is None or before is None or around is None:
         return None
     rest = around[len(before) :]
@@ -111,7 +111,7 @@ _SURROUNDINGS: dict[Role, list[tuple[_Conversation, _Conversation]]] = {
 
 
 class TemplateFormat:
-    """A `ChatFormat` worked out from a chat template. Raises ModelError where neither users nor assistants can speak."""
+    """A `ChatFormat` worked out from a chat template. Raises ModelError where users or assistants cannot speak."""
 
     def __init__(self, vocabulary: Vocabulary, source: str, *, bos: int | None = None, eos: int | None = None) -> None:
         self._vocabulary = vocabulary

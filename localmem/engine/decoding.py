@@ -10,12 +10,12 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localmem.engine.spelling import TokenBytes
 from localmem.errors import GrammarError
 from localmem.protocols import ClosedBy, Finish, Matcher, TextCallback, Vocabulary
 
@@ -49,34 +49,6 @@ class Decoded:
     closed_by: ClosedBy | None = None
     closed_paths: tuple[str, ...] = ()
     forced: int = 0
-
-
-class TokenBytes:
-    """Exact bytes to tokens, longest match first: what a tokenizer's normalisation (a leading space) would spoil."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-
-    @cached_property
-    def _by_bytes(self) -> dict[bytes, int]:
-        control = self._vocabulary.control_tokens
-        pieces = ((self._vocabulary.token_bytes(t), t) for t in range(self._vocabulary.size) if t not in control)
-        return {piece: token for piece, token in pieces if 0 < len(piece) <= 16}
-
-    def tokens(self, text: str) -> list[int]:
-        """Tokens whose bytes are exactly those of `text`."""
-        data = text.encode()
-        tokens, at = [], 0
-        while at < len(data):
-            for length in range(min(16, len(data) - at), 0, -1):
-                token = self._by_bytes.get(data[at : at + length])
-                if token is not None:
-                    tokens.append(token)
-                    at += length
-                    break
-            else:
-                raise GrammarError("The model's vocabulary cannot write the end of this document.")
-        return tokens
 
 
 class DecodeLoop:
@@ -153,21 +125,30 @@ class DecodeLoop:
         return False
 
     def _take_constrained(self, matcher: Matcher, token: int) -> bool:
-        if token in self._vocabulary.end_tokens and matcher.can_stop:
-            self._out.finish = "stop"
+        if self._ends(matcher, token):
+            return True
+        if not self._affords([token]):
+            return self._close("budget")
+        if token not in self._vocabulary.control_tokens and matcher.accept(token):
+            self._write([token])
+            return False
+        allowed = matcher.mask()
+        if not allowed.any():
+            raise GrammarError("The model's vocabulary cannot write what the grammar asks for here.")
+        token = self._source.sample(allowed)
+        if self._ends(matcher, token):
             return True
         if not self._affords([token]):
             return self._close("budget")
         if not matcher.accept(token):
-            token = self._source.sample(matcher.mask())
-            if token in self._vocabulary.end_tokens and matcher.can_stop:
-                self._out.finish = "stop"
-                return True
-            if not self._affords([token]):
-                return self._close("budget")
-            if not matcher.accept(token):
-                raise GrammarError("The grammar engine refused a token that its mask allows.")
+            raise GrammarError("The grammar engine refused a token that its mask allows.")
         self._write([token])
+        return False
+
+    def _ends(self, matcher: Matcher, token: int) -> bool:
+        if token in self._vocabulary.end_tokens and matcher.can_stop:
+            self._out.finish = "stop"
+            return True
         return False
 
     # -- the budget: before a token is taken, the shortest end after it must still fit
@@ -182,9 +163,11 @@ class DecodeLoop:
         if matcher.end_bound is not None and left >= matcher.end_bound:
             return True
         after = bytes(self._bytes) + b"".join(map(self._vocabulary.token_bytes, tokens))
-        plan = self._end_of(_whole_characters(after))
+        end = matcher.end(_whole_characters(after))
         # A token that does not fit the grammar has no end; it is refused by the matcher, not for want of budget.
-        return plan is None or len(plan[0]) <= left
+        if end is None or len(end[0].encode()) <= left:
+            return True
+        return len(self._spell.tokens(end[0])) <= left
 
     def _end_of(self, text: str) -> tuple[list[int], tuple[str, ...]] | None:
         assert self._matcher is not None
@@ -195,24 +178,28 @@ class DecodeLoop:
         """Write the shortest legal end in place of what the model would have written."""
         matcher = self._matcher
         assert matcher is not None
-        self._drop_broken_character()
-        plan = self._end_of(self.text)
-        if plan is None:
-            return True  # no end can be planned: finish stays "length"
+        plan = None
+        while plan is None or len(self._out.tokens) + len(plan[0]) > self._max_tokens:
+            if plan is not None:
+                self._take_back()  # what was taken back with a broken character made the end longer
+            while len(_whole_characters(bytes(self._bytes)).encode()) < len(self._bytes):
+                self._take_back()  # the beginning of a character that will now never be finished
+            plan = self._end_of(self.text)
+            if plan is None:
+                return True  # no end can be planned: finish stays "length"
         self._write(plan[0])
         self._out.finish = "closed"
         self._out.closed_by, self._out.closed_paths = why, plan[1]
         return True
 
-    def _drop_broken_character(self) -> None:
-        """Take back the tokens that hold the beginning of a character which will now never be finished."""
-        while len(_whole_characters(bytes(self._bytes)).encode()) < len(self._bytes):
-            token = self._out.tokens.pop()
-            del self._bytes[len(self._bytes) - len(self._vocabulary.token_bytes(token)) :]
-            if self._unfed:
-                self._unfed.pop()
-            else:
-                self._source.drop(1)
+    def _take_back(self) -> None:
+        """Undo the last token."""
+        token = self._out.tokens.pop()
+        del self._bytes[len(self._bytes) - len(self._vocabulary.token_bytes(token)) :]
+        if self._unfed:
+            self._unfed.pop()
+        else:
+            self._source.drop(1)
         self._decoder.reset()
 
     # -- writing
@@ -235,7 +222,8 @@ class DecodeLoop:
 
     @property
     def text(self) -> str:
-        return bytes(self._bytes).decode("utf-8", "replace")
+        """What was written, up to the last whole character; bytes that are no character replaced."""
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._bytes))
 
 
 def _whole_characters(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What is in the KV cache: per sequence the log of token ids whose keys and values it holds, and how far a prompt matches.
+"""What is in the KV cache: per sequence the log of tokens whose keys and values it holds, how far a prompt matches.
 
 The log is the truth that the rest of the engine relies on: a token is in it only once llama.cpp has decoded it, and
 whatever breaks in between, `resync` cuts it back to what the cache says it holds. Knows nothing of text or messages.
@@ -14,7 +14,7 @@ import llama_cpp
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How a prompt meets the cache: `reused` tokens stay; `diverged_at` is None where the prompt only extends the log."""
+    """How a prompt meets the cache: `reused` tokens stay; `diverged_at` is None if the prompt extends the log."""
 
     reused: int
     diverged_at: int | None
@@ -65,10 +65,11 @@ class SequenceCache:
 
     def resync(self) -> None:
         """After a decode that failed or was aborted: keep only what the cache really holds."""
-        held = self._last_position() + 1
-        if not self._rewinds and held != len(self.log):
+        if not self._rewinds:  # the state of a batch that broke off is spoilt, whatever its position says
             self.clear()
-        elif held > len(self.log):
+            return
+        held = self._last_position() + 1
+        if held > len(self.log):
             self._rewind(len(self.log))
         else:
             del self.log[held:]

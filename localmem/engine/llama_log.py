@@ -28,10 +28,12 @@ class Log:
 _log = Log()
 
 
-@llama_cpp.llama_log_callback
-def _keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+def _keep_error(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     if level == _ERROR:
         _log.errors.append(text.decode("utf-8", "replace").strip())
+
+
+_keep = llama_cpp.llama_log_callback(_keep_error)
 
 
 @contextmanager

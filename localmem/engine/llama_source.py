@@ -25,12 +25,20 @@ class AbortFlag(Protocol):
 class LlamaSource:
     """One sequence of a llama.cpp context: its cache, a batch to fill it, and a sampler chain."""
 
-    def __init__(self, context: Any, model: Any, vocabulary: Vocabulary, abort: AbortFlag, n_batch: int) -> None:
+    def __init__(self, context: Any, model: Any, vocabulary: Vocabulary, abort: AbortFlag) -> None:
         self._context = context
         self._size = vocabulary.size
         self._abort = abort
-        self._n_batch = n_batch
-        self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+        self._n_batch = int(
+            llama_cpp.llama_n_batch(context)
+        )  # never more than n_ctx: llama.cpp aborts on a larger batch
+        self._batch = llama_cpp.llama_batch_init(self._n_batch, 0, 1)
+        for i in range(self._n_batch):  # what no batch changes
+            self._batch.n_seq_id[i] = 1
+            self._batch.seq_id[i][0] = 0
+            self._batch.logits[i] = 0
+        self._token = np.ctypeslib.as_array(self._batch.token, shape=(self._n_batch,))
+        self._pos = np.ctypeslib.as_array(self._batch.pos, shape=(self._n_batch,))
         rewinds = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
         self.cache = SequenceCache(context, rewinds=rewinds)
         self._sampler: Any = None
@@ -51,16 +59,13 @@ class LlamaSource:
             self._decode(tokens[start : start + self._n_batch], last=start + self._n_batch >= len(tokens))
 
     def _decode(self, tokens: Sequence[int], *, last: bool) -> None:
-        batch, position = self._batch, len(self.cache.log)
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = position + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = 0
-        batch.logits[len(tokens) - 1] = last
+        batch, n, position = self._batch, len(tokens), len(self.cache.log)
+        batch.n_tokens = n
+        self._token[:n] = tokens
+        self._pos[:n] = np.arange(position, position + n)
+        batch.logits[n - 1] = last
         status = llama_cpp.llama_decode(self._context, batch)
+        batch.logits[n - 1] = 0
         self.cache.log += tokens
         if status:
             self.cache.resync()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from localmem.config import Config, ModelConfig, Paths, load_config
-from localmem.engine.llama import LlamaEngine, LlamaOptions, build_info
+from localmem.engine.llama import LlamaEngine
+from localmem.engine.loading import LlamaOptions, build_info
 from localmem.errors import ConfigError
 from localmem.models import choose_n_ctx, locate, read_gguf
 

@@ -1,7 +1,7 @@
 """ScriptedEngine: the shipped fake, so that everything above the engine is testable without weights.
 
-It runs the real decode loop under the real grammar, on a vocabulary of bytes, and draws each answer from a queue or from
-a function of the prompt. An answer that the grammar refuses is a mistake in the script and is reported as one. Without
+It runs the real decode loop under the real grammar, on a vocabulary of bytes, and draws each answer from a queue or
+from a function of the prompt. An answer that the grammar refuses is a mistake in the script and is reported as one. Without
 an answer it writes random legal text (seeded): the adversarial model against which validity is proved.
 """
 
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localmem.engine.chat_format import CHATML, TemplateFormat
-from localmem.engine.decoding import DecodeLoop, Interrupted, TokenBytes
+from localmem.engine.decoding import DecodeLoop, Interrupted
 from localmem.engine.kv import common_prefix
+from localmem.engine.spelling import TokenBytes
 from localmem.errors import ModelError
 from localmem.protocols import Finish, Generation, Grammar, TextCallback
 
@@ -68,8 +69,8 @@ def write_call(function: str, arguments: Mapping[str, Any] | None = None, *, tho
 class ScriptedEngine:
     """An `Engine` that writes what it is told to.
 
-    `answers` are texts or calls (`{"function": ..., "arguments": ..., "thought": ...}`), used in order; `script` is asked
-    with the prompt's text when the queue is empty, and where it returns None (or is absent) the text is random.
+    `answers` are texts or calls (`{"function": ..., "arguments": ..., "thought": ...}`), used in order; `script` is
+    asked with the prompt's text when the queue is empty, and where it returns None (or is absent) the text is random.
     """
 
     name = "scripted"
@@ -172,7 +173,7 @@ class _ScriptedSource:
 
     def _random_token(self, allowed: NDArray[np.bool_] | None) -> int:
         if allowed is None:
-            return self._engine._random.choice([_END, *range(32, 127)])
+            return int(self._engine._random.choice([_END, *range(32, 127)]))
         choices = np.flatnonzero(allowed)
         # Random bytes alone would hardly ever end a string.
         quote = ord('"')

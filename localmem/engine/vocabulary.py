@@ -12,6 +12,8 @@ from functools import cached_property
 
 import llama_cpp
 
+from localmem.errors import ModelError
+
 _CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 _LOOKS_SPECIAL = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
 
@@ -22,6 +24,12 @@ class LlamaVocabulary:
     def __init__(self, model: llama_cpp.llama_model_p) -> None:
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._lead = self._find_lead()
+
+    def _find_lead(self) -> str:
+        """What to put before a text so that it is tokenized as it is: SentencePiece adds a space to a beginning."""
+        pieces = b"".join(map(self._piece, self._tokenize("a", special=False)))
+        return "\x02" if pieces == b" a" else ""
 
     @property
     def size(self) -> int:
@@ -62,18 +70,28 @@ class LlamaVocabulary:
         return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        if special or self._guarded is None:
-            return self._tokenize(text, special=special)
+        if special:
+            return self._tokenize(text, special=True)
         tokens: list[int] = []
         start = 0
-        for match in self._guarded.finditer(text):
+        for match in self._guarded.finditer(text) if self._guarded is not None else ():
             # Cut inside the look-alike: its halves are ordinary text wherever they stand.
             middle = match.start() + 1
-            tokens += self._tokenize(text[start:middle], special=False)
+            tokens += self._tokenize_exactly(text[start:middle])
             start = middle
-        return tokens + self._tokenize(text[start:], special=False)
+        return tokens + self._tokenize_exactly(text[start:])
+
+    def _tokenize_exactly(self, text: str) -> list[int]:
+        tokens = self._tokenize(self._lead + text, special=False) if text else []
+        if self._lead:
+            pieces = map(self.token_bytes, tokens)
+            skip = next((i + 1 for i, piece in enumerate(pieces) if piece == self._lead.encode()), 0)
+            return tokens[skip:]
+        return tokens
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        if self._vocab is None:
+            raise ModelError("This engine is closed; load the model again.")
         data = text.encode("utf-8", "replace")
         if not data:
             return []
@@ -100,6 +118,10 @@ class LlamaVocabulary:
             if n >= 0:
                 return buffer.raw[:n]
             room = -n
+
+    def close(self) -> None:
+        """The model is gone."""
+        self._vocab = None
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         control = self.control_tokens

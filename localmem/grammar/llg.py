@@ -55,7 +55,10 @@ class LLGuidanceGrammar:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.schema = schema
-        self._source = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_LAYOUT)
+        try:
+            self._source = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_LAYOUT)
+        except (ValueError, TypeError) as error:
+            raise GrammarError(f"This is not a JSON Schema: {error}.") from error
         failed, messages = LLMatcher.validate_grammar_with_warnings(self._source)
         if failed or messages:  # a warning means that a keyword was ignored: weaker than what was asked for
             raise GrammarError(f"This schema cannot be enforced: {' '.join(messages[0].split())}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from localmem.grammar.closing import TEXT_PATTERN
-
 Schema = dict[str, Any]
+
+#: The text that a model may write into a string of a function call: no control characters but the newline.
+TEXT_PATTERN = r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]*$"
+
 MAX_STRING = 2000
 MAX_ITEMS = 16
 MAX_NUMBER = 10**12

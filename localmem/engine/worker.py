@@ -1,0 +1,94 @@
+"""Runs a generation in a worker thread, so that the main thread is free for Ctrl-C, and carries the interrupt.
+
+All that touches a llama.cpp context runs in the worker: a KeyboardInterrupt, which only ever strikes the main thread,
+can then never fall between what the cache holds and what its log says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import llama_cpp
+
+from localmem.protocols import TextCallback
+
+Result = TypeVar("Result")
+
+
+class AbortFlag:
+    """The interrupt that llama.cpp sees: libc's strlen of a buffer that holds an empty or a one-character string.
+
+    C code, because llama.cpp asks hundreds of times a token: a Python callback would fight for the GIL each time.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._buffer = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
+        strlen = ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
+        self._keep = strlen
+        llama_cpp.llama_set_abort_callback(context, strlen, ctypes.cast(self._buffer, ctypes.c_void_p))
+
+    def set(self) -> None:
+        self._buffer[0] = b"\x01"
+
+    def clear(self) -> None:
+        self._buffer[0] = b"\x00"
+
+    @property
+    def is_set(self) -> bool:
+        return self._buffer[0] != b"\x00"
+
+
+class Job(Generic[Result]):
+    """One generation in its thread: `work` gets a callback for its text, which `result` hands over in this thread."""
+
+    def __init__(self, work: Callable[[TextCallback], Result], abort: AbortFlag) -> None:
+        self._work = work
+        self._abort = abort
+        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._results: list[Result] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name="localmem-decode", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._work(self._pieces.put))
+        except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread, whatever it is
+            self._errors.append(error)
+        finally:
+            self._pieces.put(None)
+
+    def result(self, on_text: TextCallback | None) -> Result:
+        """Start, hand the text over, and return what `work` did. Ctrl-C and an exception in `on_text` end the work."""
+        try:
+            self._thread.start()
+            self._hand_over(on_text)
+            self._thread.join()
+        except BaseException:
+            self._abort.set()
+            self.wait()
+            raise
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+    def _hand_over(self, on_text: TextCallback | None) -> None:
+        while True:
+            try:
+                piece = self._pieces.get()
+                if piece is None:
+                    return
+                if on_text is not None:
+                    on_text(piece)
+            except KeyboardInterrupt:
+                self._abort.set()
+
+    def wait(self) -> None:
+        """Until the thread is done with the context."""
+        if self._thread.ident is not None:
+            self._thread.join()
