@@ -61,6 +61,8 @@ class Agent:
         self.recall, self.archival = parts.recall, parts.archival
         self.context = parts.context
         self.indexer = parts.indexer
+        #: Whether closing the agent closes the model too: one that was handed over loaded stays with its owner.
+        self.owns_engine = False
         self._max_steps = max_steps
         self._system, self._preset = parts.system, parts.preset
         caller = Caller(parts.engine, parts.context, parts.indexer)
@@ -83,7 +85,8 @@ class Agent:
         atexit.unregister(self.close)
         self.indexer.close()
         self.store.close()
-        self.engine.close()
+        if self.owns_engine:
+            self.engine.close()
 
     # -- what begins a turn
 

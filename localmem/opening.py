@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,24 +63,43 @@ def open_agent(
 
     Raises ConfigError, ModelError or StoreError; each says what to do.
     """
-    check_agent_name(name)
     described = [describe(function) for function in functions]
     check_names(described, NAMES)
     if setting is None:
         paths = Paths.default() if home is None else Paths.under(Path(home))
         setting = Setting(load_config(paths=paths), paths)
-    store = open_store(name, setting)
-    try:
-        engine, preset, own = _engine(model, n_ctx, setting)
-        try:
-            return _assemble(name, setting, store, engine, described, (persona, human), prompt or preset, max_steps)
-        except BaseException:
-            if own:
-                engine.close()
-            raise
-    except BaseException:
-        store.close()
-        raise
+    wish = _Wish(name, setting, described, persona, human, max_steps)
+    with ExitStack() as undo:
+        store = _new_or_old_store(wish, undo)
+        engine, preset, owned = _engine(model, n_ctx, setting)
+        if owned:
+            undo.callback(engine.close)
+        agent = _assemble(wish, store, engine, prompt or preset, undo)
+        agent.owns_engine = owned
+        undo.pop_all()
+    return agent
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What `open_agent` was asked for, as far as it is the same for every model."""
+
+    name: str
+    setting: Setting
+    functions: Sequence[Function]
+    persona: str | None
+    human: str | None
+    max_steps: int
+
+
+def _new_or_old_store(wish: _Wish, undo: ExitStack) -> Store:
+    """The agent's file; should the opening fail, one that was made for it is removed again."""
+    folder = wish.setting.paths.agent_folder(wish.name)
+    if not folder.exists():
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    store = open_store(wish.name, wish.setting)
+    undo.callback(store.close)
+    return store
 
 
 def open_store(name: str, setting: Setting) -> Store:
@@ -114,38 +135,26 @@ def _engine(model: str | Engine | None, n_ctx: int | None, setting: Setting) -> 
     return loaded, chosen.prompt, True
 
 
-def _assemble(
-    name: str,
-    setting: Setting,
-    store: Store,
-    engine: Engine,
-    functions: Sequence[Function],
-    blocks: tuple[str | None, str | None],
-    preset: str,
-    max_steps: int,
-) -> Agent:
+def _assemble(wish: _Wish, store: Store, engine: Engine, preset: str, undo: ExitStack) -> Agent:
     core = Core(store)
-    _add_blocks(store, core, *blocks)
-    system = static_prefix(engine.chat_format, functions, preset)
+    _add_blocks(store, core, wish.persona, wish.human)
+    system = static_prefix(engine.chat_format, wish.functions, preset)
     window = Window(engine.n_ctx, overheads(engine))
     window.check(prefix_at_limits(engine, core, system, preset))
     context = MainContext(window, engine.chat_format.opening)
-    indexer = open_indexer(store, setting)
-    try:
-        recall, archival = Recall(store, indexer), Archival(store, indexer)
-        limits = Limits(
-            message_chars=window.call * 4,
-            result_tokens=window.result - 16,
-            count=lambda text: len(engine.vocabulary.tokenize(text)),
-        )
-        memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events)
-        parts = Parts(
-            store, core, recall, archival, indexer, engine, context, memory_functions, functions, system, preset
-        )
-        agent = Agent(name, parts, max_steps=max_steps)
-    except BaseException:
-        indexer.close()
-        raise
+    indexer = open_indexer(store, wish.setting)
+    undo.callback(indexer.close)
+    recall, archival = Recall(store, indexer), Archival(store, indexer)
+    limits = Limits(
+        message_chars=window.call * 4,
+        result_tokens=window.result - 16,
+        count=lambda text: len(engine.vocabulary.tokenize(text)),
+    )
+    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events)
+    parts = Parts(
+        store, core, recall, archival, indexer, engine, context, memory_functions, wish.functions, system, preset
+    )
+    agent = Agent(wish.name, parts, max_steps=wish.max_steps)
     indexer.start()
     return agent
 

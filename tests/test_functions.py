@@ -92,12 +92,14 @@ def test_what_lacks_a_type_or_a_docstring_is_refused_by_name(bad: Callable[..., 
 
 
 def test_taken_names_are_refused() -> None:
+    def send_message(text: str) -> None:
+        """Mine."""
+
+    described = describe(send_message)
     with pytest.raises(ConfigError, match="already a function named send_message"):
-
-        def send_message(text: str) -> None:
-            """Mine."""
-
-        check_names([describe(send_message)], ["send_message"])
+        check_names([described], ["send_message"])
+    with pytest.raises(ConfigError, match="already"):
+        check_names([described, described], [])
 
 
 def test_a_decorated_function_is_still_itself() -> None:

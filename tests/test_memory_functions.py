@@ -165,7 +165,8 @@ def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: in
                     agent.core.set("persona", rng.choice(["", "x", "a\nb\nc", "é" * 300, '"\\"']))
                 case _:
                     pass
-            events = list(agent.send(f"Message {i} " + rng.choice(["tea", "🎉", "日本語", "a\tb"]) * rng.randint(1, 20)))
+            text = rng.choice(["tea", "🎉", "日本語", "a\tb"]) * rng.randint(1, 20)
+            events = list(agent.send(f"Message {i} {text}"))
             seen |= {e.call.function for e in events if e.call is not None}
             assert [e for e in events if e.kind is Kind.RESULT and e.details["status"] == "failed"] == []
             assert _replies(events) == 1

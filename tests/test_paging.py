@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from agents import Clock, agent_on, call, say, scripted
 
 from localmem.agent import Agent
 from localmem.context import MOST_SUMMARIES
+from localmem.engine.llama import LlamaEngine, LlamaOptions
 from localmem.engine.scripted import ScriptedEngine
 from localmem.errors import ConfigError
 from localmem.events import Event, Kind
+from localmem.protocols import Sampling
 
 
 def smallest_window(home: Path) -> int:
@@ -74,7 +77,7 @@ def test_at_85_percent_a_page_out_is_due_after_the_reply(home: Path) -> None:
 
 def test_an_evicted_message_is_found_and_the_summary_says_where(home: Path) -> None:
     with scripted(home, [say("Noted.")]) as agent:
-        told = list(agent.send("The code of the safe is 7315."))[0]
+        told, *_ = agent.send("The code of the safe is 7315.")
         list(agent.summarize())
         assert told.id not in agent.context.events
         assert agent.recall.search("code of the safe").hits[0].source == told.id
@@ -111,28 +114,63 @@ def test_a_smaller_window_evicts_what_it_cannot_show(home: Path, smaller: int) -
         assert agent.recall.search("Message 3").total > 0
 
 
-def test_300_messages_in_the_smallest_window(home: Path) -> None:
-    """A random model, the smallest n_ctx that is accepted: no overflow, every message answered and found again."""
+def test_random_text_in_the_smallest_window(home: Path) -> None:
+    """Random bytes under the grammar, and messages of all sizes: the window is never over budget."""
     n_ctx = smallest_window(home)
     clock, rng = Clock(), random.Random(1)
-    with scripted(home, n_ctx=n_ctx, clock=clock, max_steps=3, name="small") as agent:
-        window = agent.context.window
+    with scripted(home, n_ctx=n_ctx, clock=clock, max_steps=4, name="small") as agent:
+        for i in range(40):
+            clock.pass_time(hours=rng.random() * 8)
+            words = " ".join(rng.choice(["tea", "zürich", "日本", "🎉", "blue"]) for _ in range(rng.randint(0, 200)))
+            check_turn(agent, list(agent.send(f"entry{i} {words}")))
+
+
+@pytest.fixture(scope="session")
+def terse_model(tiny_model_path: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that ends its strings: quotes are as likely as all else."""
+    from tiny_gguf import Tokenizer, write_tiny
+
+    engine = LlamaEngine(tiny_model_path, LlamaOptions(n_ctx=512))
+    vocabulary = engine.vocabulary
+    quotes = [token for token in range(vocabulary.size) if vocabulary.token_bytes(token).startswith(b'"')]
+    engine.close()
+    path = tmp_path_factory.mktemp("terse") / "terse.gguf"
+    return write_tiny(path, Tokenizer.of_file(model_path), favour=quotes)
+
+
+def test_300_messages_in_the_smallest_window(home: Path, terse_model: Path) -> None:
+    """On llama.cpp and the real tokenizer: no overflow, no error, every message answered and found again."""
+    with pytest.raises(ConfigError) as refused:
+        agent_on(home, LlamaEngine(terse_model, LlamaOptions(n_ctx=512)), name="refused")
+    smallest = int(re.findall(r"--n-ctx (\d+)", str(refused.value))[0])
+    sampling = Sampling(temperature=1.5, seed=1)
+    engine = LlamaEngine(terse_model, LlamaOptions(n_ctx=smallest, sampling=sampling))
+    clock, rng = Clock(), random.Random(2)
+    with agent_on(home, engine, clock=clock, max_steps=3) as agent:
         for i in range(300):
             clock.pass_time(hours=rng.random() * 8)
             words = " ".join(rng.choice(["tea", "zürich", "日本", "🎉", "blue"]) for _ in range(rng.randint(0, 30)))
-            events = list(agent.send(f"entry{i} {words}"))
-            assert sum(e.kind is Kind.ASSISTANT for e in events) == 1
-            assert [e for e in events if e.details.get("status") == "failed"] == []
-            assert agent.context.tokens <= window.n_ctx
-            assert len(summaries(agent)) <= MOST_SUMMARIES
-            sizes = agent.context.report()["segments"]
-            assert sizes["summaries"] <= window.summaries + 100
-            for event in events:
-                if event.stats:
-                    assert event.stats["prompt_tokens"] + event.stats["generated_tokens"] <= n_ctx
+            check_turn(agent, list(agent.send(f"entry{i} {words}")))
+        report = agent.context.report()
+        rebuilt = sum(count for cause, count in report["rebases"].items() if cause != "open")
+        assert rebuilt > 0
+        assert report["divergences"] <= rebuilt
         for i in range(300):
             hits = agent.recall.search(f"entry{i}", kinds=[Kind.USER]).hits
             assert any(hit.text.startswith(f"entry{i} ") for hit in hits)
+
+
+def check_turn(agent: Agent, events: list[Event]) -> None:
+    """What holds after every turn of every agent."""
+    window = agent.context.window
+    assert sum(e.kind is Kind.ASSISTANT for e in events) == 1
+    assert [e for e in events if e.details.get("status") == "failed"] == []
+    assert agent.context.tokens <= window.n_ctx
+    assert len(summaries(agent)) <= MOST_SUMMARIES
+    assert agent.context.report()["segments"]["summaries"] <= window.summaries + 64  # and its heading
+    for event in events:
+        if event.stats:
+            assert event.stats["prompt_tokens"] + event.stats["generated_tokens"] <= window.n_ctx
 
 
 def test_a_year_of_diary(home: Path) -> None:
@@ -157,7 +195,7 @@ def test_a_year_of_diary(home: Path) -> None:
         # together they cover everything that is no longer in main context, without a gap
         oldest = min(agent.context.events)
         assert standing[0].details["first"] == 1
-        for earlier, later in zip(standing, standing[1:], strict=False):
+        for earlier, later in pairwise(standing):
             between = [e for e in agent.store.path(after=earlier.details["last"]) if e.id < later.details["first"]]
             assert all(e.details.get("paging") or e.kind is Kind.ALERT for e in between)
         assert standing[-1].details["last"] < oldest or oldest > standing[-1].details["first"]

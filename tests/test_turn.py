@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def test_the_turn_goes_on_until_a_message_is_sent(home: Path) -> None:
 
 def test_the_last_step_always_sends_a_message(home: Path) -> None:
     stubborn = call("archival_memory_insert", content="again")
-    with scripted(home, script=lambda _: stubborn, max_steps=3) as agent:
-        with pytest.raises(AssertionError, match="grammar does not allow"):
-            list(agent.send("Hi"))  # the script insists on the third step, and the grammar does not let it
+    insisting = scripted(home, script=lambda _: stubborn, max_steps=3)
+    with insisting as agent, pytest.raises(AssertionError, match="grammar does not allow"):
+        list(agent.send("Hi"))  # the script insists on the third step, and the grammar does not let it
     with scripted(home, [stubborn, stubborn], max_steps=3) as agent:
         events = list(agent.send("Hi"))
         assert [e.call.function for e in events if e.call][-1] == "send_message"
@@ -71,7 +72,7 @@ def test_what_the_model_reads_is_appended_to_and_never_rewritten(home: Path) -> 
         list(agent.send("I live in Lisbon."))
         list(agent.send("Where do I live?"))
         prompts = agent.engine.prompts  # type: ignore[attr-defined]
-        assert all(later.startswith(earlier) for earlier, later in zip(prompts, prompts[1:], strict=False))
+        assert all(later.startswith(earlier) for earlier, later in pairwise(prompts))
         assert agent.context.meter.divergences == 0
         assert "human is now:\nLives in Lisbon." in prompts[-1]
 
@@ -228,7 +229,7 @@ def test_an_interrupt_keeps_what_was_said(home: Path) -> None:
 
 def test_a_reply_keeps_the_sources_that_it_was_shown(home: Path) -> None:
     with scripted(home, [say("Noted.")]) as agent:
-        told = list(agent.send("My bicycle is red."))[0]
+        told, *_ = agent.send("My bicycle is red.")
         through = agent.context.cuts(None)[-1].through
         agent.engine.answers.append(call("page_out", through=through, summary="A bicycle."))  # type: ignore[attr-defined]
         list(agent.summarize())

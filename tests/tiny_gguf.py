@@ -92,10 +92,20 @@ def _after_value(data: bytes, at: int) -> int:
 
 
 def write_tiny(
-    path: Path, tokenizer: Tokenizer, *, architecture: str = "llama", n_ctx: int = 4096, seed: int = 0
+    path: Path,
+    tokenizer: Tokenizer,
+    *,
+    architecture: str = "llama",
+    n_ctx: int = 4096,
+    seed: int = 0,
+    favour: Sequence[int] = (),
 ) -> Path:
-    """A model of `architecture` (llama, qwen2, gemma3 or mamba). The same seed, the same file."""
+    """A model of `architecture` (llama, qwen2, gemma3 or mamba). The same seed, the same file.
+
+    Tokens in `favour` are written as often as not: quotes, say, so that strings end before the budget does.
+    """
     values, tensors = _MAKERS[architecture](np.random.default_rng(seed), tokenizer.size)
+    tensors["output.weight"][list(favour)] *= 8
     own = {
         "general.architecture": architecture,
         "general.name": f"Tiny {architecture}",
