@@ -1,8 +1,8 @@
 """ScriptedEngine: the shipped fake, so that everything above the engine is testable without weights.
 
 It runs the real decode loop under the real grammar, on a vocabulary of bytes, and draws each answer from a queue or
-from a function of the prompt. An answer that the grammar refuses is a mistake in the script and is reported as one. Without
-an answer it writes random legal text (seeded): the adversarial model against which validity is proved.
+from a function of the prompt. An answer that the grammar refuses is a mistake in the script and is reported as one.
+Without an answer it writes random legal text (seeded): the adversarial model against which validity is proved.
 """
 
 from __future__ import annotations

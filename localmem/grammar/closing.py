@@ -31,6 +31,7 @@ class Done:
 Outcome = Done | Open
 Part = Callable[[int], Iterator[Outcome]]  # follows the text from a position on
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_UNIT = re.compile(r"\\u[0-9a-f]{4}|\\.|.", re.DOTALL)
 _NUMBER = re.compile(r"-?\d*(?:\.\d*)?(?:[eE][-+]?\d*)?")
 
 
@@ -92,11 +93,27 @@ class _Follower:
 
     def _literal(self, literal: str, at: int) -> Iterator[Outcome]:
         rest = len(self._text) - at
-        if rest >= len(literal):
+        if "\\" in literal:
+            yield from self._escaped(_UNIT.findall(literal), at)
+        elif rest >= len(literal):
             if self._text.startswith(literal, at):
                 yield Done(at + len(literal))
         elif literal.startswith(self._text[at:]):
             yield Open(literal[rest:])
+
+    def _escaped(self, units: Sequence[str], at: int) -> Iterator[Outcome]:
+        """A literal with escapes: a control character in it may be spelled in more than one way."""
+        for done, unit in enumerate(units):
+            rest = self._text[at : at + 6]
+            spellings = _spellings(unit)
+            written = next((s for s in spellings if rest.lower().startswith(s.lower())), None)
+            if written is None:
+                ends = [s[len(rest) :] for s in spellings if s.lower().startswith(rest.lower())]
+                if at + len(rest) == len(self._text) and ends:
+                    yield Open(min(ends, key=len) + "".join(units[done + 1 :]))
+                return
+            at += len(written)
+        yield Done(at)
 
     def _one_of(self, choices: Sequence[str], at: int, path: str) -> Iterator[Outcome]:
         for choice in choices:
@@ -155,9 +172,9 @@ class _Follower:
         return follow
 
     def _other_member(self, schema: Schema, path: str, separator: str, at: int) -> Iterator[Outcome]:
-        known = [*schema.get("properties", {}), *extra_required(schema)]
+        known = {dump(key)[1:-1] for key in (*schema.get("properties", {}), *extra_required(schema))}
         match = _STRING.match(self._text, at + len(separator))
-        name = json.loads(match.group() + '"') if match is not None else ""
+        name = match.group()[1:] if match is not None else ""
 
         def key(i: int) -> Iterator[Outcome]:
             for outcome in self._string({}, i, path):
@@ -221,9 +238,17 @@ class _Follower:
         assert match is not None, "the pattern matches the empty text"
         stop = match.end()
         if stop == len(self._text):
-            yield Open(finish_number(match.group(), schema), (path,))
+            end = finish_number(match.group(), schema)
+            if end is not None:
+                yield Open(end, (path,))
         elif stop > at:
             yield Done(stop)
+
+
+def _spellings(unit: str) -> list[str]:
+    """How a character may be written in a literal: as `dump` does, and a control character by its number too."""
+    code = dict(zip("bfnrt", "\b\f\n\r\t", strict=True)).get(unit[1]) if unit[0] == "\\" else None
+    return [unit] if code is None else [unit, f"\\u{ord(code):04x}"]
 
 
 def _finish_escape(rest: str) -> str | None:
@@ -232,6 +257,7 @@ def _finish_escape(rest: str) -> str | None:
         return ""
     if rest == "\\":
         return "n"
-    if re.fullmatch(r"\\u[0-9a-fA-F]{0,3}", rest):
-        return "0020"[len(rest) - 2 :] if "0020".startswith(rest[2:]) else "0" * (6 - len(rest))
+    if re.fullmatch(r"\\u[0-9a-fA-F]{0,3}", rest):  # only control characters are ever written by number
+        digits = rest[2:].lower()
+        return next((code[len(digits) :] for code in ("000a", "0010", "007f") if code.startswith(digits)), None)
     return None

@@ -6,6 +6,7 @@ Schemas outside what can be planned raise `NoPlan`: a keyword that is not unders
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -28,7 +29,14 @@ _KEYWORDS = {
     "boolean": set(),
     "null": set(),
 }
-_TYPES: dict[str, Any] = {"string": str, "boolean": bool, "null": type(None), "object": dict, "array": list, "number": (int, float)}
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+    "object": dict,
+    "array": list,
+    "number": (int, float),
+}
 
 #: What a schema without a word about it allows.
 ANY: Schema = {"anyOf": [{"type": kind} for kind in ("number", "string", "boolean", "null", "array", "object")]}
@@ -47,7 +55,8 @@ class Open:
 
 
 def dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    """A value as the grammar writes it: DEL counts as a control character, which Python's JSON does not think."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).replace("\x7f", "\\u007f")
 
 
 class Shapes:
@@ -141,7 +150,8 @@ class Shapes:
                 paths = tuple(f"[{i}]{path}" for i in range(count) for path in item.cut)
                 return Open(f"[{', '.join([item.suffix] * count)}]", paths)
             case _:
-                return Open(finish_number("", schema), ("",))
+                number = finish_number("", schema)
+                return None if number is None else Open(number, ("",))
 
     def _object(self, schema: Schema) -> Open | None:
         members, cut = [], []
@@ -164,19 +174,25 @@ class Shapes:
         if "anyOf" in plain:
             return max(self.bound(branch, seen) for branch in plain["anyOf"])
         if "enum" in plain:
-            return max(len(dump(value).encode()) for value in plain["enum"])
+            return max(map(_width, plain["enum"]))
         match plain["type"]:
             case "object":
                 if plain.get("additionalProperties", True) is not False:
                     raise NoPlan
                 members = plain.get("properties", {}).items()
-                return 2 + sum(len(dump(key).encode()) + 4 + self.bound(value, seen) for key, value in members)
+                return 2 + sum(_width(key) + 4 + self.bound(value, seen) for key, value in members)
             case "array":
                 return 2 + (int(plain.get("minItems", 0)) + 1) * (2 + self.bound(plain.get("items", True), seen))
             case "string":
                 return 2 + int(plain.get("minLength", 0)) + 6
             case _:
                 return 32
+
+
+def _width(value: Any) -> int:
+    """Bytes of a literal at most: a control character that was begun by its number is longer than `dump` makes it."""
+    written = dump(value)
+    return len(written.encode()) + (4 if "\\" in written else 0)
 
 
 def extra_required(schema: Schema) -> list[str]:
@@ -203,23 +219,25 @@ def _only(schema: Schema, words: set[str], kind: str) -> Schema:
     return {"type": kind} | {word: schema[word] for word in words & _KEYWORDS.get(kind, set())}
 
 
-def finish_number(begun: str, schema: Schema) -> str:
-    """The fewest characters that make `begun` a number within the schema's limits."""
-    low = max(schema.get("minimum", float("-inf")), schema.get("exclusiveMinimum", float("-inf")))
-    high = min(schema.get("maximum", float("inf")), schema.get("exclusiveMaximum", float("inf")))
+def finish_number(begun: str, schema: Schema) -> str | None:
+    """The fewest characters that make `begun` a number within the schema's limits; None if there are none."""
+    low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
+    high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
 
     def fits(text: str) -> bool:
         try:
             value = json.loads(text)
         except ValueError:
             return False
+        if value == 0 and text[0] == "-" and schema["type"] == "number" and (low, high) != (-math.inf, math.inf):
+            return False  # llguidance's ranges of decimals have one zero
         open_ends = (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
         return bool(low <= value <= high) and value not in open_ends
 
     for end in ("", *_tails(begun, low, high, whole=schema["type"] == "integer")):
         if fits(begun + end):
             return end
-    raise NoPlan
+    return None
 
 
 def _tails(begun: str, low: float, high: float, *, whole: bool) -> Iterator[str]:
