@@ -200,13 +200,18 @@ def rm(names: tuple[str, ...], yes: bool) -> None:
     paths = Paths.default()
     folders = {name: existing_agent(name, paths) for name in names}
     for name, folder in folders.items():
-        if not yes and not sys.stdin.isatty():
+        if not yes and not asks():
             raise click.UsageError(f"{name} would be gone for good: add --yes.")
         size = f"{_size(folder) / 1e6:.1f} MB"
         if not yes and not click.confirm(f"Remove {name} and all that it remembers ({size})?", err=True):
             raise click.Abort
         _remove(name, folder, paths)
         click.echo(f"removed {name}")
+
+
+def asks() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
 
 
 def _remove(name: str, folder: Path, paths: Paths) -> None:

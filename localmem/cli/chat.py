@@ -86,8 +86,7 @@ def chat(
 
 def _line(conversation: Conversation) -> TerminalLine:
     def toolbar() -> str:
-        report = conversation.agent.context.report()
-        return status_line(report, console.stdout().width - 1)
+        return status_line(conversation.agent.context.report(), console.stdout().width - 1)
 
     return TerminalLine(
         Paths.default().state / "chat_history",
@@ -162,6 +161,8 @@ def _talk(conversation: Conversation, line: TerminalLine | PipeLine) -> bool:
         except (LocalmemError, FunctionError) as error:
             complain(error)
             failed = True
+    if not line.interactive:
+        conversation.run_due()
     for left, text in conversation.timers.pending():
         note(f"forgotten: the timer that was due in {span_text(left)}: {text}")
     return failed

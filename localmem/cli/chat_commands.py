@@ -20,6 +20,7 @@ from localmem.cli.session import busy
 from localmem.cli.timers import parse_span, span_text
 from localmem.config.checks import did_you_mean
 from localmem.errors import ConfigError
+from localmem.events import Kind
 
 _DUMPED = 20
 
@@ -39,10 +40,7 @@ class Command:
 
 def dispatch(conversation: Conversation, line: str) -> None:
     """Run the command on `line`. ConfigError, with the closest one, for a command that does not exist."""
-    name, _, rest = line[1:].partition(" ")
-    if "\n" in name:
-        name, _, more = name.partition("\n")
-        rest = f"{more} {rest}".strip()
+    name, rest = [*line[1:].split(maxsplit=1), "", ""][:2]
     name = {"quit": "exit", "?": "help", "": "help"}.get(name, name)
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS).replace("'", "").replace("mean ", "mean /")
@@ -131,12 +129,12 @@ def _memory_warning(conversation: Conversation, _: str) -> None:
 def _summarize(conversation: Conversation, _: str) -> None:
     agent = conversation.agent
     before = agent.context.tokens
-    head = agent.store.head
-    conversation.turn(lambda _: agent.summarize())
-    if agent.store.head == head:
+    said = {event.id for event in agent.store.path(kinds=[Kind.USER])}
+    if said.isdisjoint(agent.context.events):
         say("There is nothing to summarize yet.")
-    else:
-        say(f"summarized: {before} tokens before, {agent.context.tokens} now")
+        return
+    conversation.turn(lambda _: agent.summarize())
+    say(f"summarized: {before} tokens before, {agent.context.tokens} now")
 
 
 def _search(conversation: Conversation, text: str) -> None:
@@ -181,8 +179,8 @@ def _model(conversation: Conversation, name: str) -> None:
 
 
 def _block(conversation: Conversation, text: str) -> None:
-    label, _, value = text.replace("\n", " \n", 1).partition(" ") if "\n" in text else text.partition(" ")
-    agent, value = conversation.agent, value.strip()
+    agent = conversation.agent
+    label, value = [*text.split(maxsplit=1), "", ""][:2]
     if not label:
         raise ConfigError(f"which block? write /block LABEL TEXT; there are: {', '.join(agent.core.labels)}")
     if label not in agent.core:

@@ -25,6 +25,8 @@ _UNFINISHED = re.compile(
     r"(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*\x1b?\Z|(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z|\x1b[ -/]*\Z"
 )
 _LONGEST_SEQUENCE = 256
+#: Tokens a second of a generation that was stopped before it began.
+_NO_SPEED = 10_000
 
 
 class SafeStream:
@@ -78,7 +80,7 @@ class Screen:
     def _forget(self) -> None:
         self._safe = SafeStream()
         self._thought, self._thought_shown = "", False
-        self._said = ""
+        self._said, self._stopped = "", False
         self._column_0 = True
 
     # -- a turn
@@ -127,6 +129,8 @@ class Screen:
             case Kind.USER:
                 if "document" in event.details:
                     self.dim(f"! too long for the window: kept whole as the document {event.details['document']}")
+            case Kind.ALERT if self._stopped:
+                self._stopped = False  # it is told what the user knows
             case Kind.LOGIN:
                 pass
             case _:
@@ -141,6 +145,7 @@ class Screen:
         if not self._column_0 or not event.text:
             self._newline()
         if event.details.get("interrupted"):
+            self._stopped = True
             self.dim("! stopped")
         if event.details.get("cut"):
             self.dim("! the reply reached its largest size and was cut")
@@ -212,7 +217,7 @@ def stats_line(stats: Mapping[str, Any]) -> str:
 def status_line(report: Mapping[str, Any], width: int) -> str:
     """Context use, pressure, speed and prefix hit; what does not fit is left out from the end."""
     parts = [f"context {report['tokens']}/{report['usable']}", f"pressure {report['pressure']:.0%}"]
-    if report["tokens_a_second"] is not None:
+    if report["tokens_a_second"] is not None and report["tokens_a_second"] < _NO_SPEED:
         parts.append(f"{report['tokens_a_second']:.0f} tokens/s")
     if report["prefix_hit"] is not None:
         parts.append(f"prefix hit {report['prefix_hit']:.0%}")
