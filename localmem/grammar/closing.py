@@ -257,7 +257,9 @@ def _finish_escape(rest: str) -> str | None:
         return ""
     if rest == "\\":
         return "n"
-    if re.fullmatch(r"\\u[0-9a-fA-F]{0,3}", rest):  # only control characters are ever written by number
+    if re.fullmatch(r"\\u[0-9a-fA-F]{0,3}", rest):
+        # Only control characters are written by number, but in a key that no property describes any character may be.
         digits = rest[2:].lower()
-        return next((code[len(digits) :] for code in ("000a", "0010", "007f") if code.startswith(digits)), None)
+        codes = ("000a", "0010", "007f", digits.ljust(4, "0"))
+        return next(code[len(digits) :] for code in codes if code.startswith(digits))
     return None

@@ -224,13 +224,17 @@ def finish_number(begun: str, schema: Schema) -> str | None:
     low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
     high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
 
+    # A zero with a sign is in no range of decimals, and in ranges of integers that begin below it.
+    below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
+    signed_zero = below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)
+
     def fits(text: str) -> bool:
         try:
             value = json.loads(text)
         except ValueError:
             return False
-        if value == 0 and text[0] == "-" and schema["type"] == "number" and (low, high) != (-math.inf, math.inf):
-            return False  # llguidance's ranges of decimals have one zero
+        if value == 0 and text[0] == "-" and not signed_zero:
+            return False
         open_ends = (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
         return bool(low <= value <= high) and value not in open_ends
 
