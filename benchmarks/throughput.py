@@ -39,7 +39,6 @@ from localmem.protocols import Generation, Grammar
 MESSAGE = "My name is Ada, I live in Lisbon, and I am learning to play the cello. What could I practise today?"
 Result = TypeVar("Result")
 PREFILL = 256  # tokens
-LONGEST_CALL = 160  # tokens; at some seeds a small model would write a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class _Recorder:
     def close(self) -> None: ...
 
 
-def first_request(engine: LlamaEngine, preset: str) -> Request:
+def first_request(engine: LlamaEngine, preset: str, longest: int) -> Request:
     """What is asked for first in an agent with one passage and one message."""
     recorder = _Recorder(engine)
     with tempfile.TemporaryDirectory() as home:
@@ -86,7 +85,7 @@ def first_request(engine: LlamaEngine, preset: str) -> Request:
             with contextlib.suppress(_Asked):
                 list(agent.send(MESSAGE))
     assert recorder.request is not None
-    return replace(recorder.request, max_tokens=min(recorder.request.max_tokens, LONGEST_CALL))
+    return replace(recorder.request, max_tokens=min(recorder.request.max_tokens, longest))
 
 
 @dataclass(slots=True)
@@ -130,12 +129,12 @@ class Rounds:
 class Throughput:
     """The contenders on one model."""
 
-    def __init__(self, model: str | None, n_ctx: int | None, preset: str | None, threads: int = 0) -> None:
-        chosen = load_config().model(model)
-        chosen = replace(chosen, threads=threads or chosen.threads)
+    def __init__(self, options: argparse.Namespace) -> None:
+        chosen = load_config().model(options.model)
+        chosen = replace(chosen, threads=options.threads or chosen.threads)
         path = locate(chosen, Paths.default())
-        self.engine = load_engine(chosen, n_ctx=n_ctx)
-        self.request = first_request(self.engine, preset or chosen.prompt)
+        self.engine = load_engine(chosen, n_ctx=options.n_ctx)
+        self.request = first_request(self.engine, options.preset or chosen.prompt, options.longest_call)
         self.raw = RawLoop(path, self.engine)
         self.leading = len(self.request.constraint.bind(self.engine.vocabulary).forced())
         self.high_level: HighLevel | None = None
@@ -292,9 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="for all contenders (default: what models.yaml says)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens a round (default: 64)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
+    parser.add_argument("--longest-call", type=int, default=160, help="tokens of one call (default: 160)")
     parser.add_argument("--json", action="store_true", help="print the line of JSON alone")
     options = parser.parse_args(arguments)
-    bench = Throughput(options.model, options.n_ctx, options.preset, options.threads)
+    bench = Throughput(options)
     try:
         result = bench.measure(options.rounds, options.tokens)
         figures = summary(bench, result, options.tokens)

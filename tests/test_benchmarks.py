@@ -1,0 +1,68 @@
+"""The benchmarks run from end to end and end with one line of JSON. Their figures are not tested: LOG.md has those."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import throughput
+from benchmarks.table import table
+
+ROWS = [["raw", "99.1"], ["localmem, free", "7.25"]]
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], dict[str, Any]]:
+    """What came before the last line, and that line as JSON."""
+    *lines, last = capsys.readouterr().out.splitlines()
+    return lines, json.loads(last)
+
+
+def test_columns_are_aligned() -> None:
+    assert table(["decode", "tokens/s"], ROWS).split("\n") == [
+        "decode          tokens/s",
+        "--------------  --------",
+        "raw                 99.1",
+        "localmem, free      7.25",
+    ]
+
+
+def test_throughput_runs_from_end_to_end(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A fraction of a fair measurement: one round of a few tokens, one thread (others may be testing beside us).
+    arguments = ["--model", str(model_path), "--preset", "compact", "--n-ctx", "4096", "--threads", "1"]
+    throughput.main([*arguments, "--tokens", "4", "--rounds", "1", "--longest-call", "64"])
+    lines, figures = last_line(capsys)
+    names = ["raw", "free", "constrained", "high_level"]
+    assert list(figures["decode"]) == list(figures["sampled_token_ms"]) == names
+    assert all(rate > 0 for rate in [*figures["decode"].values(), *figures["prefill"].values()])
+    assert list(figures["ratios"]) == ["free/raw", "constrained/free", "constrained/raw", "constrained/high_level"]
+    assert 0 < figures["forced_share"] < 1
+    assert figures["bind_ms"] > 0
+    assert {key: figures[key] for key in ("benchmark", "n_ctx", "threads", "tokens", "rounds")} == {
+        "benchmark": "throughput",
+        "n_ctx": 4096,
+        "threads": 1,
+        "tokens": 4,
+        "rounds": 1,
+    }
+    head = next(line for line in lines if line.startswith("decode"))
+    assert head.split() == ["decode", "tokens/s", "from-to", "ms/sampled", "token", "to", "raw"]
+
+
+def test_the_raw_loop_and_the_engine_write_the_same_tokens(tiny_model_path: Path) -> None:
+    """What makes the ratio fair: the same sampler chain and the same stop, so the same text at the same seed."""
+    from benchmarks.llama_loops import RawLoop
+    from localmem.engine.load import load_engine
+
+    engine = load_engine(str(tiny_model_path), n_ctx=512)
+    raw = RawLoop(tiny_model_path, engine)
+    try:
+        prompt = engine.vocabulary.tokenize("Once upon a time there was a lighthouse.")
+        for seed in (1, 2, 3):
+            expected = engine.generate(prompt, max_tokens=24, seed=seed).tokens
+            assert raw.generate(prompt, 24, seed).tokens == expected
+    finally:
+        raw.close()
+        engine.close()
