@@ -130,6 +130,8 @@ class LlamaEngine:
             tokens = list(prompt)
         if not tokens:
             raise ModelError("The prompt is empty; give at least one token.")
+        if not 0 <= min(tokens) <= max(tokens) < self.vocabulary.size:
+            raise ModelError(f"A token of the prompt is not one of the model's: ids are below {self.vocabulary.size}.")
         if len(tokens) + max_tokens > self.n_ctx:
             raise ModelError(
                 f"The prompt's {len(tokens)} tokens and max_tokens {max_tokens} do not fit n_ctx {self.n_ctx}; "

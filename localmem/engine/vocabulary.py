@@ -9,6 +9,7 @@ import ctypes
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import llama_cpp
 
@@ -22,7 +23,7 @@ class LlamaVocabulary:
     """The vocabulary of a loaded model; valid as long as the model is."""
 
     def __init__(self, model: llama_cpp.llama_model_p) -> None:
-        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self._pointer = llama_cpp.llama_model_get_vocab(model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._lead = self._find_lead()
 
@@ -30,6 +31,12 @@ class LlamaVocabulary:
         """What to put before a text so that it is tokenized as it is: SentencePiece adds a space to a beginning."""
         pieces = b"".join(map(self._piece, self._tokenize("a", special=False)))
         return "\x02" if pieces == b" a" else ""
+
+    @property
+    def _vocab(self) -> Any:
+        if self._pointer is None:  # NULL would crash the process
+            raise ModelError("This engine is closed; load the model again.")
+        return self._pointer
 
     @property
     def size(self) -> int:
@@ -90,8 +97,6 @@ class LlamaVocabulary:
         return tokens
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        if self._vocab is None:
-            raise ModelError("This engine is closed; load the model again.")
         data = text.encode("utf-8", "replace")
         if not data:
             return []
@@ -121,7 +126,7 @@ class LlamaVocabulary:
 
     def close(self) -> None:
         """The model is gone."""
-        self._vocab = None
+        self._pointer = None
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         control = self.control_tokens
