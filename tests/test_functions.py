@@ -18,9 +18,7 @@ class Colour(Enum):
     BLUE = "blue"
 
 
-def paint(
-    thing: str, colour: Colour, layers: int = 1, tools: list[Literal["brush", "roller"]] | None = None
-) -> str:
+def paint(thing: str, colour: Colour, layers: int = 1, tools: list[Literal["brush", "roller"]] | None = None) -> str:
     """Paint something.
 
     The second paragraph is not for the model.
