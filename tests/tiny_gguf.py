@@ -55,7 +55,7 @@ class Tokenizer:
             "tokenizer.ggml.model": value_bytes("llama"),
             "tokenizer.ggml.tokens": value_bytes([*pieces, *normal]),
             "tokenizer.ggml.scores": _floats([0.0] * len(pieces) + [float(len(w)) for w in normal]),
-            "tokenizer.ggml.token_type": value_bytes([*types, *([NORMAL] * len(normal))]),
+            "tokenizer.ggml.token_type": _signed([*types, *([NORMAL] * len(normal))]),
             "tokenizer.ggml.bos_token_id": value_bytes(1),
             "tokenizer.ggml.eos_token_id": value_bytes(2),
             "tokenizer.ggml.unknown_token_id": value_bytes(0),
@@ -73,6 +73,10 @@ class Tokenizer:
 
 def _floats(values: Sequence[float]) -> bytes:
     return struct.pack(f"<IIQ{len(values)}f", 9, 6, len(values), *values)
+
+
+def _signed(values: Sequence[int]) -> bytes:
+    return struct.pack(f"<IIQ{len(values)}i", 9, 5, len(values), *values)
 
 
 def _after_value(data: bytes, at: int) -> int:

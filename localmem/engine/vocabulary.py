@@ -67,25 +67,25 @@ class LlamaVocabulary:
         return _LOOKS_SPECIAL.fullmatch(self._piece(token).decode("utf-8", "replace")) is not None
 
     @cached_property
-    def _guarded(self) -> re.Pattern[str] | None:
-        """Finds control tokens' texts that llama.cpp would parse even with special parsing off: user-defined ones."""
-        texts = [
-            self._piece(t).decode("utf-8", "replace")
-            for t in self.control_tokens
-            if llama_cpp.llama_vocab_get_attr(self._vocab, t) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
-        ]
-        return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+    def _markers(self) -> re.Pattern[str] | None:
+        """Finds where a control token's name begins.
+
+        llama.cpp makes control tokens of names even with special parsing off: of user-defined ones always, and with
+        SentencePiece of any whose name can be merged from ordinary pieces.
+        """
+        names = {self._piece(t).decode("utf-8", "replace") for t in self.control_tokens}
+        ordered = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
+        return re.compile(f"(?={'|'.join(map(re.escape, ordered))})") if ordered else None
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         if special:
             return self._tokenize(text, special=True)
         tokens: list[int] = []
         start = 0
-        for match in self._guarded.finditer(text) if self._guarded is not None else ():
-            # Cut inside the look-alike: its halves are ordinary text wherever they stand.
-            middle = match.start() + 1
-            tokens += self._tokenize_exactly(text[start:middle])
-            start = middle
+        for match in self._markers.finditer(text) if self._markers is not None else ():
+            # Cut inside each name, also where names overlap: parts of it are ordinary text wherever they stand.
+            tokens += self._tokenize_exactly(text[start : match.start() + 1])
+            start = match.start() + 1
         return tokens + self._tokenize_exactly(text[start:])
 
     def _tokenize_exactly(self, text: str) -> list[int]:
