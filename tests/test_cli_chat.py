@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ pexpect = pytest.importorskip("pexpect")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 ALT_ENTER, CTRL_C, CTRL_D = "\x1b\r", "\x03", "\x04"
-SMALL = ["--n-ctx", "4096", "--prompt", "compact", "--seed", "1"]
+SMALL = ["--n-ctx", "3072", "--prompt", "compact", "--temp", "0"]
 PROMPT = "Ctrl-D leaves"
+#: A dim line (a thought, a call), and after it the reply while it is written, another thought, or a result.
+STREAMING = r"\x1b\[2m[·→] [^\n]*\n[^\n]*\w"
 
 
 def see(child: Any, *texts: str, timeout: float = 60) -> None:
@@ -72,10 +75,13 @@ def leave(child: Any) -> None:
 
 def test_a_chat_from_first_word_to_the_next_day(chat: Callable[..., Any], paths: Paths) -> None:
     child = chat(until=None)
-    see(child, re.escape("t · smollm2-135m · window 4096 tokens · nothing remembered yet · offline"))
+    see(child, re.escape("t · smollm2-135m · window 3072 tokens · nothing remembered yet · offline"))
     see(child, "> .*context \\d+/\\d+ · pressure \\d+%")
     child.send("Say hello.\r")
-    see(child, "prefix hit \\d+%")  # the status line after the turn
+    see(child, STREAMING)
+    time.sleep(1)
+    child.send(CTRL_C)  # it may go on for long; if it is over, this is the hint at the empty prompt
+    see(child, "context \\d+/.* prefix hit \\d+%")  # the status line after the turn
     child.send("/memory\r")
     see(child, re.escape("human ("))
     see(child, re.escape("recall: 2 messages"))
@@ -87,6 +93,7 @@ def test_a_chat_from_first_word_to_the_next_day(chat: Callable[..., Any], paths:
     leave(child)
     said = [event for event in events(paths) if event.kind in (Kind.USER, Kind.ASSISTANT)]
     assert [event.kind for event in said] == [Kind.USER, Kind.ASSISTANT]
+    assert said[1].text or said[1].details["interrupted"]
     assert said[0].text == "Say hello."
     child = chat(until=None)
     see(child, re.escape("2 messages remembered"))

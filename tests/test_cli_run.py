@@ -19,7 +19,7 @@ from localmem.config import Paths
 
 __all__ = ["line"]
 
-SMALL = ["--n-ctx", "4096", "--prompt", "compact", "--seed", "1"]
+SMALL = ["--n-ctx", "3072", "--prompt", "compact", "--temp", "0"]
 
 
 def localmem(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def localmem(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "localmem", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, input=stdin, capture_output=True, text=True, env=environment, timeout=120, check=False
+        command, input=stdin, capture_output=True, text=True, env=environment, timeout=280, check=False
     )
 
 

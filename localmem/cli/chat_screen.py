@@ -110,6 +110,11 @@ class Screen:
 
     def event(self, event: Event) -> None:
         """Something was committed."""
+        self._show(event)
+        if event.kind is not Kind.ASSISTANT:
+            self._wait("thinking")
+
+    def _show(self, event: Event) -> None:
         match event.kind:
             case Kind.THOUGHT:
                 self._show_thought(event.text)
@@ -120,7 +125,6 @@ class Screen:
                 self._show_stats(event.stats)
             case Kind.RESULT:
                 self.dim(f"← {event.details.get('status', 'ok')}: {event.text}", _SHORT)
-                self._wait("thinking")
             case Kind.ASSISTANT:
                 self._finish_reply(event)
             case Kind.SUMMARY:
