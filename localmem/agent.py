@@ -26,12 +26,9 @@ from localmem.memory.recall import Recall
 from localmem.memory.store import Store
 from localmem.memory_functions import MemoryFunctions, longest
 from localmem.paging import Paging
-from localmem.prefix import prefix_at_limits
+from localmem.prefix import BLOCK_LIMIT, prefix_at_limits
 from localmem.protocols import Engine
 from localmem.steps import Steps
-
-#: The size of a block that is given no other, in characters.
-BLOCK_LIMIT = 600
 
 
 @dataclass(frozen=True, slots=True)

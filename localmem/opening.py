@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from localmem.agent import BLOCK_LIMIT, Agent, Parts
+from localmem.agent import Agent, Parts
 from localmem.config import Config, Paths, check_agent_name, load_config
 from localmem.context import MainContext, Window
 from localmem.errors import ConfigError, ModelError
@@ -24,7 +24,7 @@ from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, Limits, MemoryFunctions
 from localmem.models import locate_embedder
 from localmem.paging import overheads
-from localmem.prefix import block_text, prefix_at_limits, static_prefix
+from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
 
 _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}

@@ -19,6 +19,8 @@ from localmem.protocols import ChatFormat, Engine, Role
 from localmem.rendering import core_text, write_call
 
 PRESETS = ("compact", "fewshot")
+#: The size of a block that is given no other, in characters.
+BLOCK_LIMIT = 600
 
 
 @cache
