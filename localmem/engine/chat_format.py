@@ -12,6 +12,7 @@ Knows nothing of events or calls.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ CHATML = (
 
 _A, _B, _C = "SENTINEL-ALPHA", "SENTINEL-BETA", "SENTINEL-GAMMA"
 _MARK = "SENTINEL-MESSAGE"
+_U, _V, _W = ("user", _A), ("user", _B), ("user", _C)
+_X, _Y = ("assistant", _A), ("assistant", _B)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,34 @@ class Turn:
     after: str
 
 
+#: What a template raises that does not take a conversation, or was never meant to.
+_REFUSALS = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """jinja2's sandbox, in which no text is multiplied and no power taken either: they could fill the memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not all(isinstance(value, int | float) for value in (left, right)):
+            raise jinja2.exceptions.SecurityError(f"{operator} of {type(left).__name__} and {type(right).__name__}")
+        return super().call_binop(context, operator, left, right)
+
+
 class Template:
     """A chat template, run in jinja2's sandbox. `render` returns None where the template refuses the conversation."""
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         # The settings that Hugging Face's apply_chat_template uses; the date is left to the template's own default,
         # for nothing that changes from day to day may stand before the newest message.
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.globals["raise_exception"] = _refuse
+        environment.filters["tojson"] = _to_json  # jinja2's own makes HTML of it
+        self._tail = ""
         self._known = {"bos_token": bos, "eos_token": eos, "tools": None, "enable_thinking": False}
         try:
             self._template = environment.from_string(source)
@@ -55,13 +76,21 @@ class Template:
             raise ModelError(
                 f"The chat template cannot be read: {error}. Set chat_template: in models.yaml."
             ) from error
+        alone, both = self.render(_U), self.render(_U, _X)
+        if eos and alone is not None and alone.endswith(eos) and not (both or "").startswith(alone):
+            self._tail = eos  # Phi ends every conversation with it, and no message
 
     def render(self, *messages: tuple[str, str]) -> str | None:
         conversation = [{"role": role, "content": content} for role, content in messages]
         try:
-            return self._template.render(messages=conversation, add_generation_prompt=False, **self._known)
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
+            text = self._template.render(messages=conversation, add_generation_prompt=False, **self._known)
+        except _REFUSALS:
             return None
+        return text.removesuffix(self._tail)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _refuse(message: str) -> Any:
@@ -96,8 +125,6 @@ def _find_turn(template: Template, role: Role) -> Turn | None:
     return found[0] if len(found) == 1 else None
 
 
-_U, _V, _W = ("user", _A), ("user", _B), ("user", _C)
-_X, _Y = ("assistant", _A), ("assistant", _B)
 _Conversation = tuple[tuple[str, str], ...]
 
 # Conversations to put a message into. The strict ones, where user and assistant alternate, come after those in which
@@ -105,8 +132,8 @@ _Conversation = tuple[tuple[str, str], ...]
 _SURROUNDINGS: dict[Role, list[tuple[_Conversation, _Conversation]]] = {
     "user": [((_U,), (_V,)), ((_U, _X), (_W,)), ((_U, _X), ()), ((_U, _X, _V, _Y), ())],
     "assistant": [((_U,), (_V,)), ((_U, _X, _V), (_W,)), ((_U,), ()), ((_U, _X, _V), ())],
-    "system": [((_U, _X), (_V,)), ((_U, _X, _V, _Y), (_W,))],
-    "tool": [((_U, _X), (_V,)), ((_U, _X, _V, _Y), (_W,))],
+    "system": [((_U,), (_V,)), ((_U, _X, _V), (_W,)), ((_U, _X), (_V,)), ((_U, _X, _V, _Y), (_W,))],
+    "tool": [((_U,), (_V,)), ((_U, _X, _V), (_W,)), ((_U, _X), (_V,)), ((_U, _X, _V, _Y), (_W,))],
 }
 
 
