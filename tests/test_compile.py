@@ -1,0 +1,79 @@
+"""compile_grammar: what is taken, and what is refused because it could not be enforced exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localmem.engine.scripted import BYTES
+from localmem.errors import GrammarError
+from localmem.grammar.compile import compile_grammar
+
+
+class _Model:
+    """As a Pydantic class is."""
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]:
+        return {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "document"),
+    [
+        ({"type": "integer"}, "7"),
+        ('{"type": "integer"}', "7"),
+        (_Model, '{"n": 1}'),
+        ({}, '{"any": [1, null, {"x": "y"}]}'),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"const": "x"}}}, '"x"'),
+        ({"oneOf": [{"type": "integer"}, {"type": "string"}]}, '"s"'),
+        ({"allOf": [{"type": "integer"}, {"minimum": 3}]}, "3"),
+        ({"type": "string", "pattern": "^a+$"}, '"aa"'),
+        ({"type": "string", "format": "date"}, '"2024-02-29"'),
+        ({"type": "array", "prefixItems": [{"type": "integer"}], "items": False}, "[1]"),
+        ({"type": "integer", "title": "T", "description": "D", "default": 3}, "4"),
+    ],
+)
+def test_accepted(schema: Any, document: str) -> None:
+    matcher = compile_grammar(schema).bind(BYTES)
+    assert all(matcher.accept(byte) for byte in document.encode())
+    assert matcher.can_stop
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "uniqueItems": True},
+        {"type": "array", "contains": {"type": "integer"}},
+        {"not": {"type": "string"}},
+        {"if": {}, "then": {}},
+        {"type": "object", "propertyNames": {"pattern": "a"}},
+        {"dependentRequired": {"a": ["b"]}},
+        {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+        {"type": "string", "format": "nope"},
+        {"type": "string", "pattern": "^a(?=b)"},
+        {"type": "foo"},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "string", "minLength": 5, "maxLength": 2},
+        {"enum": []},
+        {"$ref": "#/nope"},
+        {"type": "object", "properties": {}, "required": ["b"], "additionalProperties": False},
+        {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}},
+        "{not json",
+        "[1]",
+        "true",
+        int,
+        {"const": {1, 2}},
+    ],
+)
+def test_refused(schema: Any) -> None:
+    """Also what llguidance only warns of: an ignored keyword would be a weaker promise than was asked for."""
+    with pytest.raises(GrammarError) as caught:
+        compile_grammar(schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(GrammarError, match="'xgrammar'"):
+        compile_grammar({}, backend="xgrammar")  # type: ignore[arg-type]

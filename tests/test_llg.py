@@ -1,0 +1,99 @@
+"""The llguidance matcher: forced, accept, mask, complete; and a tokenizer built once a vocabulary."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from localmem.engine.llama import LlamaEngine
+from localmem.engine.loading import LlamaOptions
+from localmem.engine.scripted import BYTES, ByteVocabulary
+from localmem.grammar.compile import compile_grammar
+from localmem.grammar.schema import arguments, call_schema, text
+
+SCHEMA = call_schema({"send_message": [arguments({"message": text(20)})]}, longest_thought=20)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_path: Path) -> Iterator[LlamaEngine]:
+    engine = LlamaEngine(tiny_model_path, LlamaOptions(n_ctx=512, threads=1))
+    yield engine
+    engine.close()
+
+
+def test_forced_tokens_are_told_and_not_taken(engine: LlamaEngine) -> None:
+    vocabulary = engine.vocabulary
+    matcher = compile_grammar(SCHEMA).bind(vocabulary)
+    forced = matcher.forced()
+    assert forced == matcher.forced()
+    assert '{"thought": "'.startswith(vocabulary.detokenize(forced))
+    assert len(forced) >= 2
+    assert all(matcher.accept(token) for token in forced)
+
+
+def test_a_refused_token_changes_nothing() -> None:
+    matcher = compile_grammar({"const": "ab"}).bind(BYTES)
+    assert [matcher.accept(b) for b in b'x"xab"'] == [False, True, False, True, True, True]
+    assert matcher.complete
+    assert matcher.can_stop
+    assert not matcher.accept(ord("x"))
+
+
+def test_complete_and_can_stop_differ_where_more_may_follow() -> None:
+    matcher = compile_grammar({"type": "integer"}).bind(BYTES)
+    assert not matcher.can_stop
+    assert matcher.accept(ord("1"))
+    assert matcher.can_stop
+    assert not matcher.complete
+
+
+def test_the_mask_is_what_accept_takes() -> None:
+    for begun in (b"", b'{"thought": "', b'{"thought": "a\\', b'{"thought": "\xc3', b'{"thought": "", "function"'):
+        matcher = compile_grammar(SCHEMA).bind(BYTES)
+        assert all(matcher.accept(b) for b in begun)
+        mask = matcher.mask()
+        assert mask.shape == (BYTES.size,)
+        assert mask.dtype == np.bool_
+        for token in range(256):
+            fresh = compile_grammar(SCHEMA).bind(BYTES)
+            assert all(fresh.accept(b) for b in begun)
+            assert fresh.accept(token) == mask[token], (begun, token)
+        assert not mask[256:].any()
+
+
+def test_no_control_token_is_ever_allowed_inside_a_document(engine: LlamaEngine) -> None:
+    vocabulary = engine.vocabulary
+    matcher = compile_grammar(SCHEMA).bind(vocabulary)
+    for token in vocabulary.tokenize('{"thought": "a'):
+        assert matcher.accept(token)
+        assert not matcher.mask()[sorted(vocabulary.control_tokens)].any()
+    assert not any(matcher.accept(t) for t in vocabulary.control_tokens)
+
+
+def test_a_grammar_is_bound_any_number_of_times() -> None:
+    grammar = compile_grammar(SCHEMA)
+    first, second = grammar.bind(BYTES), grammar.bind(BYTES)
+    assert first.accept(ord("{"))
+    assert not second.accept(ord('"'))
+    assert second.accept(ord("{"))
+    assert first.end('{"thought": "x') == second.end('{"thought": "x')
+    assert first.end_bound is not None
+    whole = first.end("")
+    assert whole is not None
+    assert list(json.loads(whole[0])) == ["thought", "function", "arguments"]
+
+
+def test_a_vocabulary_is_let_go_with_its_tokenizer() -> None:
+    vocabulary = ByteVocabulary()
+    matcher = compile_grammar({"const": 1}).bind(vocabulary)
+    assert matcher.forced() == [ord("1")]
+    gone = weakref.ref(vocabulary)
+    del vocabulary, matcher
+    gc.collect()
+    assert gone() is None
