@@ -19,7 +19,9 @@ from localmem.protocols import Engine, Generation, Grammar
 #: Gets a kind (THOUGHT or ASSISTANT) and the next piece of its text while it is generated: provisional.
 OnText = Callable[[Kind, str], None]
 
-LONGEST_THOUGHT = 200
+_LONGEST_THOUGHT = 200
+_TOKENS_A_CHARACTER = 3  # at worst, nearly: a Chinese one in a vocabulary that has only its bytes
+_AFTER_THOUGHT = 96
 _GRAMMARS_KEPT = 8
 
 
@@ -57,11 +59,15 @@ class Caller:
         functions: Mapping[str, Sequence[Schema]],
         *,
         max_tokens: int,
-        longest_thought: int = LONGEST_THOUGHT,
+        longest_thought: int = _LONGEST_THOUGHT,
         on_text: OnText | None = None,
     ) -> Written:
-        """One call of one of `functions`, each given with the argument objects that it takes now."""
-        grammar = self._grammar(call_schema(functions, longest_thought=longest_thought))
+        """One call of one of `functions`, each given with the argument objects that it takes now.
+
+        However it is written, a thought leaves the call itself room within `max_tokens`.
+        """
+        room = max(0, max_tokens - _AFTER_THOUGHT) // _TOKENS_A_CHARACTER
+        grammar = self._grammar(call_schema(functions, longest_thought=min(longest_thought, room)))
         show = on_text or (lambda _kind, _text: None)
         stream = CallStream(
             "send_message",

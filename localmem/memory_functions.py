@@ -3,8 +3,8 @@
 What a function takes is worked out anew before every step from live state: the blocks and their lines, the room left in
 them, the days that have messages, and further pages only of searches that have them. So none of them fails on a call
 which the grammar allows. What cannot help is not offered either: a search where there is nothing to find (what is in
-main context is no hit), or the same search function again and again in one turn, in which small models get stuck.
-`page_out` is the agent's own affair: only its description is here.
+main context is no hit), or in one turn the same search function again and again, or an edit that changed nothing; small
+models get stuck in these. `page_out` is the agent's own affair: only its description is here.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ class MemoryFunctions:
         self._in_context = in_context
         self._searches: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
         self._made: Counter[str] = Counter()
+        self._idle: set[str] = set()
 
     def begin_turn(self) -> None:
-        """A new turn may search again."""
+        """In a new turn, everything may be tried again."""
         self._made.clear()
+        self._idle.clear()
 
     # -- what the grammar allows now
 
@@ -99,7 +101,7 @@ class MemoryFunctions:
             "archival_memory_insert": [arguments({"content": text(self._limits.message_chars)})],
             "archival_memory_search": self._query_variants("archival_memory_search", range(len(self._archival))),
         }
-        return {name: variants for name, variants in offered.items() if variants}
+        return {name: variants for name, variants in offered.items() if variants and name not in self._idle}
 
     def send_message_arguments(self) -> Schema:
         return arguments({"message": text(self._limits.message_chars)})
@@ -170,17 +172,23 @@ class MemoryFunctions:
     def _append(self, block: str, content: str) -> Outcome:
         before = self._core[block].value
         if content in before.split("\n"):
-            return Outcome(f"{block} says so already:\n{before}")
+            return self._unchanged("core_memory_append", block)
         return self._write(block, content, lambda part: f"{before}\n{part}" if before else part)
 
     def _replace(self, block: str, old_content: str, new_content: str) -> Outcome:
         lines = self._core[block].value.split("\n")
         at = lines.index(old_content)
+        if new_content == old_content:
+            return self._unchanged("core_memory_replace", block)
 
         def put(part: str) -> str:
             return "\n".join([*lines[:at], *([part] if part.strip() else []), *lines[at + 1 :]])
 
         return self._write(block, new_content, put)
+
+    def _unchanged(self, name: str, label: str) -> Outcome:
+        self._idle.add(name)
+        return Outcome(f"Nothing changed: {label} says so already.")
 
     def _write(self, label: str, content: str, put: Callable[[str], str]) -> Outcome:
         """Put `content` into a block, cut to what the block's share of the window holds; the model is told if it is."""

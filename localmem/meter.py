@@ -46,7 +46,7 @@ class Meter:
     @property
     def tokens_a_second(self) -> float | None:
         """Generated tokens a second of decoding, the last generation's."""
-        if self.last is None or self.last.decode_s <= 0:
+        if self.last is None or len(self.last.tokens) < 2 or self.last.decode_s <= 0:
             return None
         return len(self.last.tokens) / self.last.decode_s
 

@@ -113,6 +113,24 @@ def test_saying_a_fact_twice_stores_it_once(home: Path) -> None:
         assert agent.core["human"].value == "Name: Ada"
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("core_memory_append", {"block": "human", "content": "Likes tea"}),
+        ("core_memory_replace", {"block": "human", "old_content": "Likes tea", "new_content": "Likes tea"}),
+    ],
+)
+def test_an_edit_that_changes_nothing_is_not_offered_again_in_the_turn(
+    home: Path, name: str, given: dict[str, str]
+) -> None:
+    with scripted(home, human="Likes tea, as text\nLikes tea") as agent:
+        outcome = functions_of(agent).call(name, given)
+        assert "Nothing changed" in outcome.text
+        assert name not in offered(agent)
+        functions_of(agent).begin_turn()
+        assert name in offered(agent)
+
+
 def test_reversed_dates_are_swapped(home: Path) -> None:
     clock = Clock()
     with scripted(home, [say("a"), say("b")], clock=clock) as agent:

@@ -202,6 +202,14 @@ def test_a_reply_cut_by_the_budget_is_whole_and_says_so(home: Path) -> None:
         assert reply.details["cut"] is True
 
 
+def test_a_thought_leaves_the_call_room(home: Path) -> None:
+    with scripted(home, n_ctx=8192) as agent:
+        list(agent.send("Think."))
+        call = next(event for event in agent.store.path() if event.call is not None)
+        assert call.stats is not None
+        assert "$.thought" not in call.stats["closed_paths"]
+
+
 # -- interrupts
 
 

@@ -5,7 +5,6 @@ Knows flags and folders; nothing of what is said.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import click
 from localmem.cli import console
 from localmem.config import Config, ModelConfig, Paths, check_agent_name
 from localmem.config.checks import did_you_mean
-from localmem.errors import ConfigError, StoreError
+from localmem.errors import ConfigError
 
 if TYPE_CHECKING:
     from localmem.agent import Agent
@@ -89,31 +88,22 @@ def open_session(flags: Flags) -> Agent:
     """The agent, open. Offers to fetch a model that is not here. An agent that cannot be opened is not made."""
     config, paths = console.configuration(), Paths.default()
     model = chosen_model(flags, config)
-    folder = paths.agent_folder(flags.agent)
-    is_new = not folder.exists()
     console.ask_to_pull(model, paths)
-    if not is_new and (flags.persona or flags.human):
+    if paths.agent_folder(flags.agent).exists() and (flags.persona or flags.human):
         note(f"{flags.agent} has its blocks already, so --persona and --human change nothing; in a chat, /block does")
     with busy(f"loading {model.name}"):
         from localmem.opening import Setting, open_agent
 
         setting = Setting(replace(config, models={**config.models, model.name: model}), paths)
-        try:
-            return open_agent(
-                flags.agent,
-                model=model.name,
-                persona=flags.persona,
-                human=flags.human,
-                n_ctx=flags.n_ctx,
-                prompt=flags.prompt,
-                setting=setting,
-            )
-        except StoreError:
-            raise
-        except BaseException:
-            if is_new:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+        return open_agent(
+            flags.agent,
+            model=model.name,
+            persona=flags.persona,
+            human=flags.human,
+            n_ctx=flags.n_ctx,
+            prompt=flags.prompt,
+            setting=setting,
+        )
 
 
 def embedder_is_missing() -> str | None:
