@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localmem.grammar.schema import TEXT_PATTERN as TEXT_PATTERN
-from localmem.grammar.shortest import NoPlan, Open, Schema, Shapes, dump, extra_required, finish_number
+from localmem.grammar.number_ends import finish_number
+from localmem.grammar.shortest import NoPlan, Open, Schema, Shapes, dump, extra_required
 
 
 @dataclass(frozen=True, slots=True)

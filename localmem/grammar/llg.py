@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,18 +51,28 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
     return _tokenizers[vocabulary]
 
 
+@lru_cache(maxsize=32)
+def _checked(schema: str) -> str:
+    """llguidance's form of a schema, if all of it can be enforced. Cached: most steps offer what the last one did."""
+    try:
+        source = str(LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT))
+    except ValueError as error:
+        raise GrammarError(f"This is not a JSON Schema: {error}.") from error
+    failed, messages = LLMatcher.validate_grammar_with_warnings(source)
+    if failed or messages:  # a warning means that a keyword was ignored: weaker than what was asked for
+        raise GrammarError(f"This schema cannot be enforced: {' '.join(messages[0].split())}")
+    return source
+
+
 class LLGuidanceGrammar:
     """A JSON Schema for llguidance. Raises GrammarError if it cannot be enforced."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.schema = schema
         try:
-            self._source = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_LAYOUT)
-        except (ValueError, TypeError) as error:
+            self._source = _checked(json.dumps(schema))
+        except TypeError as error:
             raise GrammarError(f"This is not a JSON Schema: {error}.") from error
-        failed, messages = LLMatcher.validate_grammar_with_warnings(self._source)
-        if failed or messages:  # a warning means that a keyword was ignored: weaker than what was asked for
-            raise GrammarError(f"This schema cannot be enforced: {' '.join(messages[0].split())}")
         self._closing = Closing(schema)
 
     def bind(self, vocabulary: Vocabulary) -> LLGuidanceMatcher:

@@ -6,12 +6,11 @@ Schemas outside what can be planned raise `NoPlan`: a keyword that is not unders
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
+from localmem.grammar.number_ends import finish_number
 from localmem.grammar.schema import TEXT_PATTERN
 
 Schema = Mapping[str, Any]
@@ -217,56 +216,3 @@ def _only(schema: Schema, words: set[str], kind: str) -> Schema:
     if not words - {"type"} <= set().union(*(_KEYWORDS.get(each, set()) for each in schema["type"])):
         raise NoPlan
     return {"type": kind} | {word: schema[word] for word in words & _KEYWORDS.get(kind, set())}
-
-
-def finish_number(begun: str, schema: Schema) -> str | None:
-    """The fewest characters that make `begun` a number within the schema's limits; None if there are none."""
-    low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
-    high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
-
-    # A zero with a sign is in no range of decimals, and in ranges of integers that begin below it.
-    below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
-    signed_zero = below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)
-
-    def fits(text: str) -> bool:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return False
-        if value == 0 and text[0] == "-" and not signed_zero:
-            return False
-        open_ends = (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
-        return bool(low <= value <= high) and value not in open_ends
-
-    for end in ("", *_tails(begun, low, high, whole=schema["type"] == "integer")):
-        if fits(begun + end):
-            return end
-    return None
-
-
-def _tails(begun: str, low: float, high: float, *, whole: bool) -> Iterator[str]:
-    yield from "0123456789"
-    if set(begun) <= set("-0123456789"):
-        yield from _digits(begun, low, high)
-    if whole:
-        return
-    starts = [""] if begun.strip("-0123456789") else [".", "0.", "-0."]
-    for length in range(1, 4):
-        yield from (start + "".join(digits) for start in starts for digits in product("0123456789", repeat=length))
-
-
-def _digits(begun: str, low: float, high: float) -> Iterator[str]:
-    """Digits (and a sign) that take an integer begun as `begun` into the limits, shortest first."""
-    for length in range(1, 20):
-        for sign in [""] if begun else ["", "-"]:
-            head = sign + begun
-            smallest = int(head.lstrip("-") or 0) * 10**length
-            least, most = smallest, smallest + 10**length - 1
-            if head.startswith("-"):
-                least, most = -most, -least
-            if max(least, low) <= min(most, high):
-                for near in (max(least, -(-low // 1)) if low > least else least, min(most, high)):
-                    value = int(near)
-                    yield from (
-                        f"{sign}{abs(v) - smallest:0{length}d}" for v in (value, value + 1) if least <= v <= most
-                    )
