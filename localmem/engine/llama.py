@@ -86,7 +86,9 @@ class LlamaEngine:
             loop = DecodeLoop(self._source, self.vocabulary, self._spell, matcher=matcher, max_tokens=max_tokens)
             started = time.perf_counter()
             sampling = self._sampling(temperature, seed)
-            self._job = Job(lambda hand_on: self._run(loop, tokens, sampling, hand_on), self._abort)
+            self._job = Job(
+                lambda hand_on: self._run(loop, tokens, sampling, hand_on if on_text else _nobody), self._abort
+            )
             match, out, first = self._job.result(on_text)
         return Generation(
             text=loop.text,
@@ -165,3 +167,7 @@ class LlamaEngine:
             self.vocabulary.close()
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
+
+
+def _nobody(text: str) -> None:
+    """Takes text that no one asked for: waking the caller's thread for each token costs what decoding could use."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localmem.grammar.number_ends import finish_number
+from localmem.grammar.number_ends import finish_number, fits
 from localmem.grammar.shortest import NoPlan, Open, Schema, Shapes, dump, extra_required
 
 
@@ -31,6 +31,7 @@ class Done:
 Outcome = Done | Open
 Part = Callable[[int], Iterator[Outcome]]  # follows the text from a position on
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what TEXT_PATTERN excludes
 _UNIT = re.compile(r"\\u[0-9a-f]{4}|\\.|.", re.DOTALL)
 _NUMBER = re.compile(r"-?\d*(?:\.\d*)?(?:[eE][-+]?\d*)?")
 
@@ -224,14 +225,18 @@ class _Follower:
         if match is None:
             return
         stop = match.end()
-        if self._text.startswith('"', stop):
-            yield Done(stop + 1)
+        ends = self._text.startswith('"', stop)
+        escape = "" if ends else _finish_escape(self._text[stop:])
+        if escape is None:
             return
-        escape = _finish_escape(self._text[stop:])
-        if escape is not None:
-            so_far = json.loads(self._text[at:] + escape + '"')
-            missing = int(schema.get("minLength", 0)) - len(so_far)
+        so_far = json.loads(self._text[at:stop] + ("" if ends else self._text[stop:] + escape) + '"')
+        missing = int(schema.get("minLength", 0)) - len(so_far)
+        if len(so_far) > schema.get("maxLength", len(so_far)) or ("pattern" in schema and _NO_TEXT.search(so_far)):
+            return  # another branch's
+        if not ends:
             yield Open(escape + "." * missing + '"', (path,))
+        elif missing <= 0:
+            yield Done(stop + 1)
 
     def _number(self, schema: Schema, at: int, path: str) -> Iterator[Outcome]:
         match = _NUMBER.match(self._text, at)
@@ -241,7 +246,7 @@ class _Follower:
             end = finish_number(match.group(), schema)
             if end is not None:
                 yield Open(end, (path,))
-        elif stop > at:
+        elif fits(match.group(), schema):
             yield Done(stop)
 
 

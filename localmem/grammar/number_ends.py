@@ -13,27 +13,36 @@ Schema = Mapping[str, Any]
 
 def finish_number(begun: str, schema: Schema) -> str | None:
     """The fewest characters that make `begun` a number within the schema's limits; None if there are none."""
-    low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
-    high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
-
-    # A zero with a sign is in no range of decimals, and in ranges of integers that begin below it.
-    below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
-    signed_zero = below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)
-
-    def fits(text: str) -> bool:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return False
-        if value == 0 and text[0] == "-" and not signed_zero:
-            return False
-        open_ends = (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
-        return bool(low <= value <= high) and value not in open_ends
-
+    low, high = _limits(schema)
+    second_best = None
     for end in ("", *_tails(begun, low, high, whole=schema["type"] == "integer")):
-        if fits(begun + end):
-            return end
-    return None
+        text = begun + end
+        if fits(text, schema):
+            if "." not in text or text[-1] != "0" or (low, high) == (-math.inf, math.inf):
+                return end
+            # llguidance's ranges do not let every decimal end with a zero.
+            second_best = end if second_best is None else second_best
+    return second_best
+
+
+def fits(text: str, schema: Schema) -> bool:
+    """Whether `text` is a number within the schema's limits."""
+    low, high = _limits(schema)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    if value == 0 and text[0] == "-":
+        # A zero with a sign is in no range of decimals, and in ranges of integers that begin below it.
+        below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
+        if not (below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)):
+            return False
+    return bool(low <= value <= high) and value not in (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
+
+
+def _limits(schema: Schema) -> tuple[float, float]:
+    low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
+    return low, min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
 
 
 def _tails(begun: str, low: float, high: float, *, whole: bool) -> Iterator[str]:
