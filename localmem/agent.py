@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from localmem.context import MainContext
 from localmem.documents import document_from_text
-from localmem.errors import ConfigError, ContextError
+from localmem.errors import ConfigError, ContextError, FunctionError
 from localmem.events import TRIGGERS, Event, Kind
 from localmem.functions import Function
 from localmem.generating import Caller, OnText
@@ -24,10 +25,11 @@ from localmem.memory.core import Block, Core
 from localmem.memory.indexing import Indexer
 from localmem.memory.recall import Recall
 from localmem.memory.store import Store
-from localmem.memory_functions import MemoryFunctions, longest
+from localmem.memory_functions import MemoryFunctions
 from localmem.paging import Paging
 from localmem.prefix import BLOCK_LIMIT, prefix_at_limits
 from localmem.protocols import Engine
+from localmem.rendering import login_text
 from localmem.steps import Steps
 
 
@@ -61,6 +63,7 @@ class Agent:
         #: Whether closing the agent closes the model too: one that was handed over loaded stays with its owner.
         self.owns_engine = False
         self._max_steps = max_steps
+        self._stop = False
         self._system, self._preset = parts.system, parts.preset
         caller = Caller(parts.engine, parts.context, parts.indexer)
         self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
@@ -80,18 +83,20 @@ class Agent:
     def close(self) -> None:
         """Save the caches and let go of the file and the model. What was said is on disk already."""
         atexit.unregister(self.close)
-        self.indexer.close()
-        self.store.close()
-        if self.owns_engine:
-            self.engine.close()
+        with ExitStack() as closing:
+            if self.owns_engine:
+                closing.callback(self.engine.close)
+            closing.callback(self.store.close)
+            closing.callback(self.indexer.close)
 
     # -- what begins a turn
 
     def send(self, text: str, *, on_text: OnText | None = None) -> Iterator[Event]:
-        """Say something to the agent. Yields each event once it is committed, your message first, its reply included.
+        """Say something to the agent. Yields each event once it is committed: your message, the calls, the reply.
 
-        The turn goes on as the iterator is read. `on_text` gets the kind (THOUGHT or ASSISTANT) and the next piece of
-        its text as it is generated: provisional until the event comes.
+        Where room has to be made first, the events of that come before. The turn goes on as the iterator is read.
+        `on_text` gets the kind (THOUGHT or ASSISTANT) and the next piece of its text as it is generated: provisional
+        until the event comes.
         """
         if not text.strip():
             raise ConfigError("The message is empty; say something.")
@@ -114,9 +119,7 @@ class Agent:
         """Somebody is here, after so long. With `opener`, the agent speaks first."""
         last = self.store.last()
         away = None if last is None else (self.store.clock() - last.time).total_seconds()
-        text = f"login: {who} is here for the first time."
-        if away is not None:
-            text = f"login: {who} is back after {_span(away)}. Earlier messages: {len(self.recall)}."
+        text = login_text(who, away, len(self.recall))
         details = {"who": who, "away_s": away}
         if opener:
             return self._turn(Kind.LOGIN, text, details, on_text)
@@ -124,23 +127,22 @@ class Agent:
 
     def alert(self, text: str) -> Event:
         """Tell the agent something without asking for an answer."""
-        return next(self._note(Kind.ALERT, text, {}))
+        *_, alert = self._note(Kind.ALERT, text, {})
+        return alert
 
     def _note(self, kind: Kind, text: str, details: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._make_room(kind, text)
-        event = self.store.append(kind, text, details=details)
+        shown = self._paging.shown(text)
+        yield from self._paging.make_room_for(shown)
+        cut = {} if shown == text else {"shown_text": f"{shown}…"}
+        event = self.store.append(kind, text, details={**details, **cut})
         self._paging.add(event, event.id)
         yield event
-
-    def _make_room(self, kind: Kind, text: str) -> Iterator[Event]:
-        size = self._paging.size("user" if kind is Kind.USER else "system", text) + _HEAD_TOKENS
-        yield from self._paging.make_room(None, size)
 
     # -- the turn
 
     def _turn(self, kind: Kind, text: str, details: Mapping[str, Any], on_text: OnText | None) -> Iterator[Event]:
-        shown = self._shown(text)
-        yield from self._make_room(kind, shown)
+        shown = self._paging.shown(text)
+        yield from self._paging.make_room_for(shown)
         trigger = self._commit_trigger(kind, text, shown, details)
         self._paging.add(trigger, trigger.id)
         yield trigger
@@ -157,26 +159,25 @@ class Agent:
             note = f"(a long message of {len(text)} characters; all of it is in the document {name}: search it)"
             return self.store.amend(event.id, details={"document": name, "shown_text": f"{shown}… {note}"})
 
-    def _shown(self, text: str) -> str:
-        """As much of a text as a message may hold."""
-        most = self.context.window.message
-        if self._paging.size("user", text) + _HEAD_TOKENS <= most:
-            return text
-        return longest(text, lambda part: self._paging.size("user", part) + 2 * _HEAD_TOKENS <= most // 2)
-
     def _answer(self, trigger: Event, on_text: OnText | None) -> Iterator[Event]:
         """Steps until the model sends a message, which the last step always does; then relieve the pressure."""
+        self._stop = False
         self._steps.begin(trigger.id)
         for number in range(1, self._max_steps + 1):
             yield from self._paging.make_room(trigger.id)
+            if self._stop:
+                yield from self._steps.stop()
+                return
             events, ended = self._steps.take(must_send=number == self._max_steps, on_text=on_text)
             yield from events
             if ended:
                 break
-        yield from self._paging.relieve()
+        if not self._stop and events[-1].kind is Kind.ASSISTANT:
+            yield from self._paging.relieve()
 
     def interrupt(self) -> None:
         """Stop the generation that is going on; the turn ends, and what was said so far is kept. From any thread."""
+        self._stop = True
         self.engine.interrupt()
 
     # -- the head: undo, checkpoints
@@ -234,10 +235,14 @@ class Agent:
 
     def memory_warning(self) -> Event:
         """Tell the model of memory pressure now."""
+        deque(self._paging.make_room_for(""), maxlen=0)
         return self._paging.warn()
 
     def set_block(self, label: str, value: str) -> Event:
         """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
+        limit = self.core[label].limit
+        if len(value) > limit:
+            raise FunctionError(f"{label} takes {limit} characters, and this has {len(value)}; shorten it.")
         text = f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
         return self._edit_block(text, lambda: self.core.set(label, value))
 
@@ -255,7 +260,7 @@ class Agent:
 
     def _edit_block(self, text: str, edit: Callable[[], Block], *, head: str | None = None) -> Event:
         """The edit and what tells of it, together. With `head`, the new value is told in an event of its own."""
-        deque(self._make_room(Kind.ALERT, text), maxlen=0)
+        deque(self._paging.make_room_for(text), maxlen=0)
         with self.store.transaction():
             events = [self.store.append(Kind.ALERT, head or text)]
             block = edit()
@@ -281,19 +286,6 @@ class Agent:
         reply = self.store.last(Kind.ASSISTANT)
         if reply is None:
             return None
-        turn = [e for e in self.store.path() if e.id < reply.id and e.kind in TRIGGERS]
-        since = turn[-1].id if turn else 0
-        calls = [e for e in self.store.path(after=since) if e.call is not None and e.id < reply.id]
+        begun = max((e.id for e in self.store.path(kinds=[*TRIGGERS]) if e.id < reply.id), default=0)
+        calls = [e for e in self.store.path(after=begun, kinds=[Kind.CALL]) if e.id < reply.id]
         return {"reply": reply, "shown": list(reply.details.get("shown", ())), "calls": calls}
-
-
-_HEAD_TOKENS = 40  # the id, the time and the notes around a message's text
-
-
-def _span(seconds: float) -> str:
-    """A length of time in words."""
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count != 1 else ''}"
-    return "less than a minute"

@@ -159,6 +159,8 @@ class MainContext:
         self._opening = list(opening)
         self._segments: dict[str, list[int]] = {"system": [], "core_memory": [], "summaries": []}
         self.messages: list[Message] = []
+        #: All events up to this id are evicted, but for one that was pinned and still stands.
+        self.gone = 0
         self.meter = Meter()
         #: Rebuilds of the prefix since the agent was opened, by their cause.
         self.rebases: dict[str, int] = {}
@@ -218,11 +220,15 @@ class MainContext:
         for index, message in enumerate(self.messages):
             if index and message.opens:
                 cuts.append(self._cut(index, turn))
-        cuts = [cut for cut in cuts if cut.index > (cut.pinned is not None)]
+        cuts = self._worth_it(cuts)
         # What was added last in a turn that goes on has not been read yet: it goes only if nothing else can.
         if self.messages and not (cuts and self.messages[-1].turn == turn):
             cuts.append(self._cut(len(self.messages), turn))
-        return [cut for cut in cuts if cut.index > (cut.pinned is not None)]
+        return self._worth_it(cuts)
+
+    def _worth_it(self, cuts: Sequence[Cut]) -> list[Cut]:
+        """Without the cuts that evict nothing new: only what stays pinned, or what an earlier page-out had pinned."""
+        return [cut for cut in cuts if cut.through > self.gone and (cut.pinned is None or cut.index > 1)]
 
     def _cut(self, index: int, turn: int | None) -> Cut:
         evicted = self.messages[:index]
@@ -241,6 +247,7 @@ class MainContext:
         """Take the messages of a cut out."""
         pinned = [cut.pinned] if cut.pinned is not None else []
         self.messages = [*pinned, *self.messages[cut.index :]]
+        self.gone = cut.through
 
     # -- reports
 

@@ -59,11 +59,12 @@ class Function:
         values = {name: self.converters[name](value) for name, value in given.items()}
         try:
             result = self.run(**values)
+            text = "done" if result is None else str(result)
         except FunctionError as error:
             return Outcome(str(error), ok=False)
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything; the model is told
             return Outcome(f"{type(error).__name__}: {error}".rstrip(": "), ok=False)
-        return Outcome("done" if result is None else str(result))
+        return Outcome(text)
 
 
 def function(run: AnyFunction) -> AnyFunction:
@@ -80,9 +81,11 @@ def function(run: AnyFunction) -> AnyFunction:
 
 def describe(run: Callable[..., Any]) -> Function:
     """The Function that a Python function is. Raises ConfigError naming the function and the parameter at fault."""
-    name = run.__name__
+    name = getattr(run, "__name__", repr(run))
     if not name.isidentifier():
         raise ConfigError(f"A function needs a name: {name!r} is none; use def, not lambda.")
+    if inspect.iscoroutinefunction(run):
+        raise ConfigError(f"Function {name} is async; give a plain function.")
     doc = inspect.getdoc(run)
     if not doc:
         raise ConfigError(f"Function {name} has no docstring; the model needs one line that says when to call it.")
@@ -136,7 +139,9 @@ def _schema_of(hint: Any, where: str) -> tuple[Schema, Callable[[Any], Any]]:
     if origin is Literal:
         return {"enum": list(inner)}, _same
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return {"enum": [member.value for member in hint]}, hint
+        values = [member.value for member in hint]
+        if values and all(type(value) in (str, int, bool) for value in values):
+            return {"enum": values}, hint
     if origin in (list, Sequence) and len(inner) == 1:
         schema, convert = _schema_of(inner[0], where)
         return {"type": "array", "items": schema}, lambda values: [convert(value) for value in values]

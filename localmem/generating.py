@@ -34,15 +34,10 @@ class Written:
     message: str
     call: FunctionCall | None
 
-    def cut(self, *names: str) -> bool:
-        """Whether the end of the generation was written for the model within one of these arguments."""
-        return any(f"$.arguments.{name}" in self.generation.closed_paths for name in names)
-
     @property
-    def undecided(self) -> bool:
-        """Whether the model had not got as far as choosing the function and what it is about."""
-        free = {"$.thought", "$.arguments.message", "$.arguments.content", "$.arguments.summary"}
-        return any(path not in free for path in self.generation.closed_paths)
+    def cuts(self) -> frozenset[str]:
+        """The JSON paths, but for the thought's, of what the budget ended or chose in the model's place."""
+        return frozenset(self.generation.closed_paths) - {"$.thought"}
 
 
 class Caller:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from localmem.fitting import longest
 from localmem.functions import Outcome
 from localmem.grammar.schema import Schema, arguments, one_of, text
 from localmem.memory.archival import Archival
@@ -170,8 +171,8 @@ class MemoryFunctions:
         return run[name](**given)
 
     def _append(self, block: str, content: str) -> Outcome:
-        before = self._core[block].value
-        if content in before.split("\n"):
+        before, content = self._core[block].value, content.strip()
+        if not content or content in before.split("\n"):
             return self._unchanged("core_memory_append", block)
         return self._write(block, content, lambda part: f"{before}\n{part}" if before else part)
 
@@ -192,8 +193,16 @@ class MemoryFunctions:
 
     def _write(self, label: str, content: str, put: Callable[[str], str]) -> Outcome:
         """Put `content` into a block, cut to what the block's share of the window holds; the model is told if it is."""
-        most = Limits.tokens_of(self._core[label])
-        kept = longest(content, lambda part: self._limits.count(put(part)) <= most)
+        block = self._core[label]
+        # A block that was filled by hand may hold more already: then an edit may not make it larger still.
+        most = max(Limits.tokens_of(block), self._limits.count(block.value))
+
+        def fits(part: str) -> bool:
+            return len(put(part)) <= block.limit and self._limits.count(put(part)) <= most
+
+        kept = longest(content, fits)
+        if content and not kept.strip():
+            return Outcome(f"Nothing was saved: block {label} is full. Replace a line by a shorter one.")
         block = self._core.set(label, put(kept))
         note = "" if kept == content else f"Block {label} is full; this was not saved: {content[len(kept) :]!r}\n"
         return Outcome(f"{note}{label} is now:\n{block.value or '(empty)'}")
@@ -268,17 +277,6 @@ class MemoryFunctions:
             chars = max(_LEAST_HIT, chars * 2 // 3)
         body = longest(body, lambda part: self._limits.count(part) <= room)
         return Outcome(body, shown=tuple(hit.source for hit in found.hits), search=True)
-
-
-def longest(value: str, fits: Callable[[str], bool]) -> str:
-    """The longest beginning of `value` that fits."""
-    if fits(value):
-        return value
-    low, high = 0, len(value)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(value[:middle]) else (low, middle - 1)
-    return value[:low]
 
 
 def _line(hit: Hit, chars: int) -> str:

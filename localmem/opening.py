@@ -23,9 +23,9 @@ from localmem.memory.recall import Recall
 from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, Limits, MemoryFunctions
 from localmem.models import locate_embedder
-from localmem.paging import overheads
 from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
+from localmem.summaries import overheads
 
 _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
 
@@ -94,10 +94,9 @@ class _Wish:
 
 def _new_or_old_store(wish: _Wish, undo: ExitStack) -> Store:
     """The agent's file; should the opening fail, one that was made for it is removed again."""
-    folder = wish.setting.paths.agent_folder(wish.name)
-    if not folder.exists():
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
     store = open_store(wish.name, wish.setting)
+    if store.head is None and not Core(store).labels:  # made just now, by us: nobody else can have opened it
+        undo.callback(shutil.rmtree, store.path_on_disk.parent, ignore_errors=True)
     undo.callback(store.close)
     return store
 

@@ -1,4 +1,4 @@
-"""Paging: memory pressure, page-outs, levelled summaries, and main context rebuilt from events.
+"""Paging: memory pressure, page-outs, and main context rebuilt from events.
 
 The model writes every summary itself, by calling `page_out` while what is to go is still before it. Only where it
 cannot (interrupted, or the messages do not fit a smaller window) does a plain note stand in. Nothing is lost by a
@@ -10,36 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from localmem.context import EVICT_AT, LEVELS, WARN_AT, Cut, MainContext, Message, Overheads, merge_due
+from localmem.context import EVICT_AT, WARN_AT, Cut, MainContext, Message
 from localmem.errors import ContextError
-from localmem.events import TRIGGERS, Event, FunctionCall, Kind
+from localmem.events import TRIGGERS, Event, Kind
+from localmem.fitting import longest
 from localmem.generating import Caller, Written
-from localmem.grammar.schema import Schema, arguments, one_of, text
+from localmem.grammar.schema import Schema
 from localmem.memory.core import Core
 from localmem.memory.store import Store
-from localmem.memory_functions import longest
 from localmem.prefix import core_heading, prompt_text
-from localmem.protocols import Engine, Role
-from localmem.rendering import Rendered, core_text, render, render_all, summaries_text, write_call
+from localmem.protocols import Role
+from localmem.rendering import Rendered, core_text, render, render_all
+from localmem.summaries import Summaries
 
-_PAGE_OUT_THOUGHT = 40
-_LARGE_ID = 999_999
 _MOST_CUTS_OFFERED = 6
-
-
-def overheads(engine: Engine) -> Overheads:
-    """What paging's own texts take in the model's vocabulary, with ids as large as they may get."""
-    requests = (
-        prompt_text("page_out.txt").replace("{through}", str(_LARGE_ID)),
-        prompt_text("merge.txt").format(first=_LARGE_ID, through=_LARGE_ID),
-    )
-    call = write_call("x " * (_PAGE_OUT_THOUGHT // 2), "page_out", {"through": _LARGE_ID, "summary": ""})
-    head = f"- [#{_LARGE_ID}-{_LARGE_ID} 2026-12-30 to 12-31] \n"
-    return Overheads(
-        request=max(len(engine.chat_format.message("system", request)) for request in requests),
-        page_out=len(engine.vocabulary.tokenize(call)) + len(engine.chat_format.ending),
-        summary=len(engine.vocabulary.tokenize(head)),
-    )
+_HEAD_TOKENS = 40  # the id, the time and the notes around a message's text
 
 
 class Paging:
@@ -47,6 +32,7 @@ class Paging:
 
     def __init__(self, store: Store, core: Core, caller: Caller, system: Sequence[int], preset: str) -> None:
         self._store, self._core, self._caller = store, core, caller
+        self.summaries = Summaries(store, caller)
         self._context: MainContext = caller.context
         self._heading = core_heading(preset)
         self._system = list(system)
@@ -85,17 +71,18 @@ class Paging:
         """Tokens of a message that is not added yet."""
         return len(self._caller.engine.chat_format.message(role, body))
 
-    def summaries(self) -> list[Event]:
-        """The summaries in force, oldest first: those that no later one has merged."""
-        found = self._store.path(kinds=[Kind.SUMMARY])
-        merged = {id for summary in found for id in summary.details.get("merged", ())}
-        return sorted((s for s in found if s.id not in merged), key=lambda s: int(s.details["first"]))
+    def shown(self, body: str) -> str:
+        """As much of a text as a message may hold: all of it, or a beginning that leaves room to say so."""
+        most = self._context.window.message
+        if self.size("user", body) + _HEAD_TOKENS <= most:
+            return body
+        return longest(body, lambda part: self.size("user", part) + 2 * _HEAD_TOKENS <= most // 2)
 
     def rebase(self, cause: str) -> None:
         """Rebuild the prefix with core memory and summaries as they are now."""
         message = self._caller.engine.chat_format.message
         blocks = core_text(self._core.blocks(), self._heading)
-        listed = summaries_text(self.summaries(), prompt_text("summaries.txt"))
+        listed = self.summaries.listed()
         self._context.rebase(
             cause,
             system=self._system,
@@ -119,6 +106,7 @@ class Paging:
             self.rebase(cause)
         pinned = last.details.get("pinned") if last is not None else None
         kept = [self._store.event(pinned)] if pinned is not None else []
+        self._context.gone = gone
         self._context.messages = list(self._messages([*kept, *(e for e in path if not e.details.get("paging"))]))
         self._warned = False
         self._evict_unread()
@@ -146,8 +134,15 @@ class Paging:
 
     # -- pressure
 
+    def make_room_for(self, body: str) -> Iterator[Event]:
+        """Page out until a message with this text, and a step after it, fit."""
+        yield from self.make_room(None, self.size("user", body) + _HEAD_TOKENS)
+
     def make_room(self, turn: int | None, tokens: int = 0) -> Iterator[Event]:
         """Page out until a step can be taken after `tokens` more."""
+        if self._context.prefix + tokens > self._context.window.ceiling:
+            raise ContextError("That is too long for this window; shorten it, or use a larger --n-ctx.")
+        yield from self._merge()
         while not self._context.fits(tokens):
             if not self._context.cuts(turn):
                 raise ContextError("The window is full and nothing in it can be paged out; use a larger --n-ctx.")
@@ -156,7 +151,7 @@ class Paging:
     def relieve(self) -> Iterator[Event]:
         """After a reply: page out at 85 %, warn once at 70 %."""
         if self._context.pressure >= EVICT_AT and self._context.cuts(None):
-            yield from self.page_out(None)
+            yield from self.page_out(None, forced=False)
         elif self._context.pressure >= WARN_AT and not self._warned:
             yield self.warn()
 
@@ -177,17 +172,20 @@ class Paging:
         worth = self._context.tokens - (self._context.window.ceiling - self._context.prefix) // 4
         cuts = [cut for cut in self._context.cuts(turn) if cut.pinned is None and cut.remaining <= worth]
         cuts = cuts[:_MOST_CUTS_OFFERED]
-        return [self._arguments([cut.through for cut in cuts])] if cuts else []
+        return [self.summaries.arguments([cut.through for cut in cuts])] if cuts else []
 
-    def _arguments(self, through: Sequence[int]) -> Schema:
-        return arguments({"through": one_of(through), "summary": text(self._context.window.summary * 4)})
+    def page_out(self, turn: int | None, *, forced: bool = True) -> Iterator[Event]:
+        """A page-out that is due: ask for it, let the model write the summary, evict, and merge summaries.
 
-    def page_out(self, turn: int | None) -> Iterator[Event]:
-        """A page-out that is due: ask for it, let the model write the summary, evict, and merge summaries."""
+        Interrupted, one that is not `forced` evicts nothing: it stays due.
+        """
         cuts = self._context.due_cuts(turn)[:_MOST_CUTS_OFFERED]
         request = prompt_text("page_out.txt").replace("{through}", str(cuts[0].through))
-        written = self._ask(request, [cut.through for cut in cuts])
-        cut = next((c for c in cuts if written.call and c.through == written.call.arguments["through"]), cuts[0])
+        written = self.summaries.ask(request, [cut.through for cut in cuts])
+        if not forced and written is not None and written.call is None:
+            return
+        chosen = written.call.arguments["through"] if written is not None and written.call is not None else None
+        cut = next((cut for cut in cuts if cut.through == chosen), cuts[0])
         yield from self._evict(cut, written)
         yield from self._merge()
 
@@ -197,77 +195,28 @@ class Paging:
         cut = next(c for c in self._context.cuts(turn) if c.through == written.call.arguments["through"])
         return [*self._evict(cut, written), *self._merge()]
 
-    def _ask(self, request: str, through: Sequence[int]) -> Written:
-        """A call of page_out. Its request and its tokens leave the context with what is evicted: both are temporary."""
-        chat, window = self._caller.engine.chat_format, self._context.window
-        self._context.append(Message(tuple(chat.message("system", request)), (), 0))
-        try:
-            return self._caller.write(
-                {"page_out": [self._arguments(through)]},
-                max_tokens=window.page_out_call,
-                longest_thought=_PAGE_OUT_THOUGHT,
-            )
-        finally:
-            self._context.messages.pop()
-
     def _evict(self, cut: Cut, written: Written | None) -> list[Event]:
         """Commit the call, the summary and the eviction together, then rebuild the prefix."""
-        covered = [event for m in self._context.messages[: cut.index] for event in m.events]
-        first, last = self._store.event(min(covered)), self._store.event(cut.through)
-        body, is_cut = self._summary(written, f"{cut.index} messages, not summarized.")
-        details: dict[str, Any] = {"level": 0, "first": first.id, "last": last.id, "cut": is_cut}
+        evicted = self._context.messages[: cut.index]
+        # A message that was kept by an earlier cut is covered by that one's summary already.
+        covered = [id for message in evicted for id in message.events if id > self._context.gone]
+        first, last = self._store.event(min(covered)), self._store.event(max(covered))
+        details: dict[str, Any] = {"level": 0, "first": first.id, "last": last.id}
         details |= {"since": first.time.isoformat(), "until": last.time.isoformat()}
         pinned = cut.pinned.events[0] if cut.pinned is not None else None
         result = {"evicted_through": cut.through, "pinned": pinned}
+        plain = f"{len(evicted) - (pinned is not None)} messages, not summarized."
         with self._store.transaction():
-            events = self._commit(written, cut.through, body, details, result)
+            events = self.summaries.commit(written, plain, details, result)
         self._context.evict(cut)
         self._warned = False
+        for message in evicted:
+            if message is not cut.pinned:
+                self._tokens.pop(message.events, None)
         self.rebase("page-out")
         return events
 
     def _merge(self) -> Iterator[Event]:
-        """Merge summaries where one level is full: as a counter carries."""
-        while True:
-            standing = self.summaries()
-            due = merge_due([int(summary.details["level"]) for summary in standing])
-            if due is None:
-                return
-            run = standing[due[0] : due[1]]
-            first, last = run[0].details, run[-1].details
-            request = prompt_text("merge.txt").format(first=first["first"], through=last["last"])
-            written = self._ask(request, [int(last["last"])])
-            plain = longest(" ".join(summary.text for summary in run), self._fits_summary)
-            body, is_cut = self._summary(written, plain)
-            details: dict[str, Any] = {"level": min(int(first["level"]) + 1, LEVELS), "cut": is_cut}
-            details |= {"first": first["first"], "last": last["last"], "since": first["since"], "until": last["until"]}
-            details["merged"] = [summary.id for summary in run]
-            with self._store.transaction():
-                events = self._commit(written, int(last["last"]), body, details, {})
+        while events := self.summaries.merge_next():
             self.rebase("merge")
             yield from events
-
-    def _commit(
-        self, written: Written | None, through: int, body: str, details: dict[str, Any], result: dict[str, Any]
-    ) -> list[Event]:
-        store, events = self._store, []
-        stats = written.generation.stats() if written is not None else None
-        if written is not None and written.thought:
-            events.append(store.append(Kind.THOUGHT, written.thought, details={"paging": True}))
-        call = FunctionCall("page_out", {"through": through, "summary": body})
-        events.append(store.append(Kind.CALL, call=call, stats=stats, details={"paging": True}))
-        events.append(store.append(Kind.SUMMARY, body, details={**details, "paging": True}))
-        outcome = {"function": "page_out", "status": "ok", "paging": True, **result}
-        events.append(store.append(Kind.RESULT, "Paged out.", details=outcome))
-        return events
-
-    def _summary(self, written: Written | None, plain: str) -> tuple[str, bool]:
-        """The summary's text, no larger than its share of the window, and whether it was cut."""
-        if written is None or written.call is None:
-            return plain, False
-        body = str(written.call.arguments["summary"])
-        kept = longest(" ".join(body.split()) or plain, self._fits_summary)
-        return kept, written.cut("summary") or len(kept) < len(" ".join(body.split()))
-
-    def _fits_summary(self, body: str) -> bool:
-        return len(self._caller.engine.vocabulary.tokenize(body)) <= self._context.window.summary

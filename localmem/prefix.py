@@ -47,7 +47,7 @@ def block_text(given: str, folder: str) -> str:
     path = Path(given).expanduser()
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         names = ", ".join(persona_names(folder))
         raise ConfigError(f"{given} is no text file and none of: {names} ({error.__class__.__name__}).") from error
 

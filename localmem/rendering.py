@@ -41,7 +41,7 @@ def render(event: Event, *, after: Event | None = None) -> Rendered | None:
         case Kind.USER:
             return Rendered("user", f"{head} {event.details.get('shown_text', event.text)}", (event.id,))
         case Kind.LOGIN | Kind.HEARTBEAT | Kind.TIMER | Kind.ALERT:
-            return Rendered("system", f"{head} {event.text}", (event.id,))
+            return Rendered("system", f"{head} {event.details.get('shown_text', event.text)}", (event.id,))
         case Kind.CALL if event.call is not None:
             said = thought.text if thought is not None else ""
             events = (event.id,) if thought is None else (thought.id, event.id)
@@ -82,16 +82,32 @@ def core_text(blocks: Iterable[Block], heading: str) -> str:
     return "\n".join([heading, *parts])
 
 
-def summaries_text(summaries: Iterable[Event], heading: str) -> str:
-    """The summaries in force, oldest first; empty if there are none."""
-    lines = [summary_line(summary) for summary in summaries]
+def summaries_text(summaries: Iterable[tuple[Event, str]], heading: str) -> str:
+    """The summaries in force, oldest first, each with as much of its text as is shown; empty if there are none."""
+    lines = [_summary_line(summary, shown) for summary, shown in summaries]
     return "\n".join([heading, *lines]) if lines else ""
 
 
-def summary_line(summary: Event) -> str:
+def _summary_line(summary: Event, shown: str) -> str:
     """One summary with the events and days that it covers: the way back down to them."""
     about = summary.details
     since, until = (datetime.fromisoformat(about[key]).astimezone() for key in ("since", "until"))
     days = f"{since:%Y-%m-%d}" if since.date() == until.date() else f"{since:%Y-%m-%d} to {until:%m-%d}"
-    cut = " (cut short)" if about.get("cut") else ""
-    return f"- [#{about['first']}-{about['last']} {days}] {summary.text}{cut}"
+    cut = " (cut short)" if about.get("cut") or shown != summary.text else ""
+    return f"- [#{about['first']}-{about['last']} {days}] {shown}{cut}"
+
+
+def login_text(who: str, away_s: float | None, messages: int) -> str:
+    """What tells that somebody is here, after so long, and how many messages are remembered."""
+    if away_s is None or not messages:
+        return f"login: {who} is here for the first time."
+    return f"login: {who} is back after {_span(away_s)}. Earlier messages: {messages}."
+
+
+def _span(seconds: float) -> str:
+    """A length of time in words."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return "less than a minute"

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from localmem.events import Event, FunctionCall, Kind
+from localmem.fitting import longest
 from localmem.functions import Function, Outcome
 from localmem.generating import Caller, OnText, Written
 from localmem.grammar.schema import Schema
 from localmem.memory.store import Store
-from localmem.memory_functions import MemoryFunctions, longest
+from localmem.memory_functions import MemoryFunctions
 from localmem.paging import Paging
 
 _CUT_MARK = " [cut]"
 _TOO_LONG = Outcome("Not done: the call was too long. Think shorter and call again.")
-_TEXT_ARGUMENTS = ("message", "content")
 
 
 class Steps:
@@ -56,7 +57,7 @@ class Steps:
         if written.call is None:
             return self._interrupted(written), True
         name = written.call.function
-        if name == "page_out":
+        if name == "page_out" and written.cuts <= {"$.arguments.summary"}:
             return self._paging.called(written, self._turn), False
         if name == "send_message":
             return self._send(written, written.call), True
@@ -78,7 +79,7 @@ class Steps:
     def _send(self, written: Written, call: FunctionCall) -> list[Event]:
         message = str(call.arguments["message"])
         details: dict[str, Any] = {"shown": list(dict.fromkeys(self._shown))} if self._shown else {}
-        if written.cut("message"):
+        if written.cuts:
             details["cut"] = True
         with self._store.transaction():
             events = self._commit_call(written, call)
@@ -98,13 +99,13 @@ class Steps:
         return [*events, result]
 
     def _effect(self, written: Written, call: FunctionCall) -> Outcome:
-        """Run a built-in function; a call whose end the model did not write itself is marked as such, or not run."""
-        if written.undecided:
+        """Run a built-in function. A text to store that the budget cut is marked; a call cut elsewhere is not run."""
+        if not written.cuts:
+            return self._built_in.call(call.function, call.arguments)
+        if written.cuts != {"$.arguments.content"}:
             return _TOO_LONG
-        marked = {name: f"{call.arguments[name]}{_CUT_MARK}" for name in _TEXT_ARGUMENTS if written.cut(name)}
+        marked = {"content": f"{call.arguments['content']}{_CUT_MARK}"}
         outcome = self._built_in.call(call.function, {**call.arguments, **marked})
-        if not marked:
-            return outcome
         return replace(outcome, text=f"Your text was too long; its end is missing, marked{_CUT_MARK}.\n{outcome.text}")
 
     def _run_user_function(self, written: Written, call: FunctionCall, function: Function) -> tuple[list[Event], bool]:
@@ -112,9 +113,7 @@ class Steps:
             events = self._commit_call(written, call, started=True)
         self._paging.add_written(written, events, self._turn)
         try:
-            outcome = (
-                Outcome("Not done: the call was too long.") if written.undecided else function.call(call.arguments)
-            )
+            outcome = Outcome("Not done: the call was too long.") if written.cuts else function.call(call.arguments)
             status = "ok" if outcome.ok else "failed"
         except KeyboardInterrupt:
             outcome, status = Outcome("Interrupted by the user; how far it got is unknown."), "unknown"
@@ -131,10 +130,14 @@ class Steps:
                 Kind.ASSISTANT, written.message, stats=written.generation.stats(), details={"interrupted": True}
             )
             events.append(said)
-            alert = self._store.append(Kind.ALERT, "The user interrupted you here.")
         self._paging.add_written(written, events, self._turn)
+        return [*events, *self.stop()]
+
+    def stop(self) -> list[Event]:
+        """Tell that the turn ends here."""
+        alert = self._store.append(Kind.ALERT, "The user interrupted you here.")
         self._paging.add(alert, self._turn)
-        return [*events, alert]
+        return [alert]
 
     # -- records
 
@@ -169,12 +172,19 @@ class Steps:
 
     def recover(self) -> None:
         """Record as unknown the outcome of a user function that was running when the process died."""
-        last = self._store.last()
-        if last is not None and last.kind is Kind.CALL and last.details.get("started") and last.call is not None:
-            details: Mapping[str, Any] = {"function": last.call.function, "status": "unknown"}
-            text = "The program ended while this was running; whether it was done is unknown. Do not repeat it unasked."
-            self._store.append(Kind.RESULT, text, details=details)
+        for event, after in pairwise([*self._store.path(kinds=[Kind.CALL, Kind.RESULT]), None]):
+            if event is None or event.call is None or not event.details.get("started") or event.details.get("died"):
+                continue
+            if after is not None and after.kind is Kind.RESULT:
+                continue
+            details: Mapping[str, Any] = {"function": event.call.function, "status": "unknown"}
+            with self._store.transaction():
+                self._store.amend(event.id, details={"died": True})
+                self._store.append(Kind.RESULT, _DIED.format(function=event.call.function), details=details)
 
 
+_DIED = (
+    "The program ended while {function} was running; whether it was done is unknown. Do not repeat it unless asked to."
+)
 _MARGIN = 8
 _REST = "… (1000000 more characters)"

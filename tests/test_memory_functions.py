@@ -11,7 +11,8 @@ from agents import Clock, say, scripted
 
 from localmem.agent import Agent
 from localmem.events import Event, Kind
-from localmem.memory_functions import NAMES, MemoryFunctions, longest
+from localmem.fitting import longest
+from localmem.memory_functions import NAMES, MemoryFunctions
 
 
 def functions_of(agent: Agent) -> MemoryFunctions:

@@ -29,7 +29,7 @@ def smallest_window(home: Path) -> int:
 
 
 def summaries(agent: Agent) -> list[Event]:
-    return agent._paging.summaries()
+    return agent._paging.summaries.standing()
 
 
 def test_pressure_is_told_once_and_then_the_model_may_page_out(home: Path) -> None:

@@ -78,7 +78,8 @@ def test_blocks_and_summaries() -> None:
     assert core_text(blocks, "Core:") == "Core:\n<persona>\nI am Lo.\n</persona>\n<human>\n(empty)\n</human>"
     assert summaries_text([], "Summaries:") == ""
     span = {"since": NOW.isoformat(), "until": (NOW + timedelta(days=2)).isoformat()}
-    line = summaries_text([event(9, Kind.SUMMARY, "Tea.", level=0, first=1, last=8, cut=True, **span)], "Summaries:")
+    summary = event(9, Kind.SUMMARY, "Tea and more.", level=0, first=1, last=8, cut=False, **span)
+    line = summaries_text([(summary, "Tea.")], "Summaries:")
     assert line.splitlines()[1].startswith("- [#1-8 2026-03-")
     assert line.endswith("Tea. (cut short)")
 

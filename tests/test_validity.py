@@ -42,7 +42,7 @@ class Forcing:
         offered = self._variants(False)
         if "page_out" not in offered and (cuts := self.agent.context.cuts(self.agent._steps._turn)):
             offered["page_out"] = [
-                self.agent._paging._arguments([cut.through for cut in cuts if cut.pinned is None][:3])
+                self.agent._paging.summaries.arguments([cut.through for cut in cuts if cut.pinned is None][:3])
             ]
         name = self._wanted if self._wanted in offered else "send_message"
         self._wanted = None

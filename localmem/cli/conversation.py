@@ -14,6 +14,7 @@ from localmem.cli.session import Flags, check_model, complain, note, open_sessio
 from localmem.cli.timers import Timers
 from localmem.cli.turns import run_turn
 from localmem.errors import LocalmemError
+from localmem.events import Kind
 
 if TYPE_CHECKING:
     from localmem.agent import Agent
@@ -43,7 +44,8 @@ class Conversation:
             stopped = run_turn(self.agent, begin(self.screen.piece), self.screen.event)
         finally:
             self.screen.end()
-        if stopped and self.agent.unanswered is not None:
+        left = self.agent.unanswered if stopped else None
+        if left is not None and left.kind is Kind.USER:
             note("stopped before an answer; /retry asks again")
         return stopped
 
