@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -42,11 +43,24 @@ def step(kind: str) -> dict[str, Any]:
     }[kind]()
 
 
+def paging(prompt: str) -> dict[str, Any] | None:
+    """What page_out is called with, if the prompt ends with the request to call it."""
+    asked = re.search(r"Call page_out now.*through #(\d+).*\s*assistant\s*$", prompt)
+    return asked and call("page_out", through=int(asked[1]), summary="The user told of places, and they were noted.")
+
+
+def back(prompt: str) -> dict[str, Any]:
+    """What the agent says after it was killed."""
+    return paging(prompt) or say("I am back.")
+
+
 def answers(prompt: str) -> dict[str, Any]:
     """The next step: small sleeps, so that the instants at which the process dies differ."""
     time.sleep(_chance.random() * 0.004)
-    turn = prompt.rsplit("<|im_start|>user", 1)[-1]
-    if turn.count("<|im_start|>assistant") > 3 or _chance.random() < 0.35:
+    if request := paging(prompt):
+        return request
+    turn = prompt.rsplit("] Message ", 1)[-1]
+    if turn.count('"function": ') > 3 or _chance.random() < 0.35:
         return say(f"Noted. {_chance.choice(PLACES)} it is.", "Answer.")
     allowed = [kind for kind in STEPS if kind != "search" or "Stored in archival memory" in turn]
     return step(_chance.choice(allowed if "notes is now" not in turn else allowed[1:]))
@@ -56,7 +70,7 @@ def open_scripted(home: Path) -> Agent:
     agent = agent_on(home, ScriptedEngine(script=answers), functions=[wait])
     if "notes" not in agent.core:
         agent.core.add("notes", "", limit=600)
-    while len(agent.core["notes"].value) > 300:
+    while len(agent.core["notes"].value) > 100:
         agent.core.set("notes", "")
     return agent
 
@@ -67,7 +81,7 @@ def main(home: Path, model: str | None) -> None:
     else:
         agent = agent_on(home, load_engine(model), functions=[wait], prompt="compact", max_steps=3)
     for number in itertools.count():
-        if model is None and len(agent.core["notes"].value) > 300:
+        if model is None and len(agent.core["notes"].value) > 100:
             agent.core.set("notes", "")
         for event in agent.send(f"Message {number}: I am in {_chance.choice(PLACES)} today."):
             print(json.dumps(event.as_dict()), flush=True)

@@ -82,7 +82,7 @@ def a_turn(home: Path, **options: Any) -> None:
     said = "My name is Ada and I have a kitten called Socks."
     one_thread = home / "one-thread.yaml"  # others may be testing beside us
     one_thread.write_text("version: 1\ndefaults: {threads: 1}\n")
-    small = ("--n-ctx", "3072", "--prompt", "compact", "--seed", "1", "--json")
+    small = ("--n-ctx", "4096", "--prompt", "compact", "--seed", "1", "--json")
     turn = json.loads(localmem("--models", str(one_thread), "run", "-a", "t", *small, said, **options).stdout)
     assert turn["events"][0]["text"] == said
     assert turn["reply"]
