@@ -113,10 +113,14 @@ class Steps:
             events = self._commit_call(written, call, started=True)
         self._paging.add_written(written, events, self._turn)
         try:
-            outcome = Outcome("Not done: the call was too long.") if written.cuts else function.call(call.arguments)
+            outcome = _TOO_LONG if written.cuts else function.call(call.arguments)
             status = "ok" if outcome.ok else "failed"
         except KeyboardInterrupt:
             outcome, status = Outcome("Interrupted by the user; how far it got is unknown."), "unknown"
+        except BaseException as error:
+            unknown = Outcome(f"It ended the program ({type(error).__name__}); how far it got is unknown.")
+            self._paging.add(self._commit_result(call.function, unknown, "unknown"), self._turn)
+            raise
         with self._store.transaction():
             result = self._commit_result(call.function, outcome, status)
         self._paging.add(result, self._turn)

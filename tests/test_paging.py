@@ -235,3 +235,76 @@ def test_undone_edits_leave_the_prompt_too(home: Path) -> None:
         assert popped.text == "I like tea."
         assert agent.core["human"].value == ""
         assert agent.context.prompt() == before
+
+
+def test_summaries_of_a_large_window_fit_a_small_one(home: Path) -> None:
+    def script(prompt: str) -> dict[str, object] | None:
+        return say("Hm.")
+
+    with scripted(home, script=script, n_ctx=65536) as agent:
+        for i in range(4):
+            list(agent.send(f"Message {i}."))
+            through = agent.context.due_cuts(None)[0].through
+            agent.engine.answers.append(  # type: ignore[attr-defined]
+                call("page_out", through=through, summary=f"Summary {i}: " + "many words " * 60)
+            )
+            if i == 2:
+                break
+            list(agent.summarize())
+    for n_ctx in (5120, 6144):
+        with scripted(home, script=script, n_ctx=n_ctx) as agent:
+            assert agent.context.fits(0)
+            assert "(cut short)" in agent.engine.vocabulary.detokenize(agent.context.prompt())
+            assert agent.reply("Still there?") == "Hm."
+    with scripted(home, script=script, n_ctx=65536) as agent:
+        assert all("not summarized" not in summary.text for summary in summaries(agent))
+
+
+def test_evictions_never_go_back(home: Path) -> None:
+    """A page-out in the middle of a turn keeps the message being answered; what it covered stays covered."""
+
+    def work(n: int) -> str:
+        """Work."""
+        return "result " * 30
+
+    def script(prompt: str) -> dict[str, object] | None:
+        if "Call page_out now" in prompt[-400:] or "merge the summaries" in prompt[-400:]:
+            return None
+        return call("work", n=1)
+
+    with scripted(home, script=script, n_ctx=8192, functions=[work], max_steps=400) as agent:
+        turn = agent.send("A long task. " * 40)
+        for _ in range(200):
+            next(turn)
+        agent.engine._script = lambda prompt: None if "page_out now" in prompt[-400:] else say("Hm. " * 60)  # type: ignore[attr-defined]
+        turn.close()  # type: ignore[attr-defined]
+        for i in range(30):
+            list(agent.send(f"Message {i}."))
+        through = [
+            e.details["evicted_through"]
+            for e in agent.store.path(kinds=[Kind.RESULT])
+            if "evicted_through" in e.details
+        ]
+        assert through == sorted(through)
+        covers = [
+            (e.details["first"], e.details["last"])
+            for e in agent.store.path(kinds=[Kind.SUMMARY])
+            if not e.details["level"]
+        ]
+        assert all(earlier[1] < later[0] for earlier, later in pairwise(covers))
+        messages = [(message.tokens, message.events) for message in agent.context.messages]
+    with scripted(home, n_ctx=8192, functions=[work]) as agent:
+        assert [(message.tokens, message.events) for message in agent.context.messages] == messages
+
+
+def test_an_interrupt_after_the_reply_throws_nothing_out(home: Path) -> None:
+    def script(prompt: str) -> dict[str, object] | None:
+        return None if "Call page_out now" in prompt[-400:] else say("Hm. " * 60)
+
+    with scripted(home, script=script, n_ctx=8192) as agent:
+        while agent.context.pressure < 0.8:
+            list(agent.send("Fill it."))
+        for event in agent.send("More. " * 60):
+            if event.kind is Kind.ASSISTANT:
+                agent.interrupt()
+        assert summaries(agent) == []
