@@ -31,7 +31,7 @@ def overheads(engine: Engine) -> Overheads:
         prompt_text("merge.txt").format(first=_LARGE_ID, through=_LARGE_ID),
     )
     call = write_call("x " * (_THOUGHT // 2), "page_out", {"through": _LARGE_ID, "summary": ""})
-    head = f"- [#{_LARGE_ID}-{_LARGE_ID} 2026-12-30 to 12-31] (cut short)\n"
+    head = f"- [#{_LARGE_ID}-{_LARGE_ID} 2026-12-30 to 12-31] \n"
     return Overheads(
         request=max(len(engine.chat_format.message("system", request)) for request in requests),
         page_out=len(engine.vocabulary.tokenize(call)) + len(engine.chat_format.ending),
@@ -53,8 +53,12 @@ class Summaries:
 
     def listed(self) -> str:
         """What main context shows of them; empty if there are none."""
-        shown = [(summary, longest(summary.text, self._fits)) for summary in self.standing()]
+        shown = [(summary, self._shown(summary.text)) for summary in self.standing()]
         return summaries_text(shown, prompt_text("summaries.txt"))
+
+    def _shown(self, body: str) -> str:
+        """All of a summary, or as much as fits beside the words that say so."""
+        return body if self._fits(body) else longest(body, lambda part: self._fits(part + " (cut short)"))
 
     def _fits(self, body: str) -> bool:
         return len(self._caller.engine.vocabulary.tokenize(body)) <= self._caller.context.window.summary
