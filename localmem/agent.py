@@ -242,7 +242,9 @@ class Agent:
         """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
         limit = self.core[label].limit
         if len(value) > limit:
-            raise FunctionError(f"{label} takes {limit} characters, and this has {len(value)}; shorten it.")
+            raise FunctionError(
+                f"Block {label} takes {limit} characters and this has {len(value)} characters; shorten it."
+            )
         text = f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
         return self._edit_block(text, lambda: self.core.set(label, value))
 
