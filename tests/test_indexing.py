@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from localmem.errors import ModelError
+from localmem.errors import ModelError, StoreError
 from localmem.events import Kind
 from localmem.memory.embedder import HashEmbedder
 from localmem.memory.indexing import Indexer
@@ -211,3 +211,18 @@ def test_flush_and_the_background_embed_each_text_once(store: Store, indexer: In
     eventually(lambda: indexer.pending == 0)
     assert sorted(embedder.texts) == sorted(f"t{n}" for n in range(200))
     assert store.query("SELECT count(*), count(DISTINCT item) FROM vectors") == [(200, 200)]
+
+
+def test_a_disk_that_takes_no_vectors_is_a_note_and_not_a_crash(
+    store: Store, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full; make room")
+
+    monkeypatch.setattr(store, "add_vectors", full)
+    store.append(Kind.USER, "apple pie")
+    indexer.start()
+    eventually(lambda: indexer.failure is not None)
+    found = indexer.match("recall", "apple pie", everything(store))
+    assert found.by_keyword == [1]
+    assert "the disk is full" in found.note

@@ -195,9 +195,12 @@ class Indexer:
             if self._load_wanted and not self._loaded:
                 with self._embedding, suppress(ModelError):
                     self._embed([""])
-            # One text at a time: a search or a pause never stands behind more than that.
-            if self._embed_next(1):
-                self._wake()
+            try:
+                # One text at a time: a search or a pause never stands behind more than that.
+                if self._embed_next(1, beside_talk=True):
+                    self._wake()
+            except StoreError as error:  # a full disk, say: what was said is safe, and search says what it lacks
+                self._failure = str(error)
 
     def _wait_for_work(self) -> bool:
         with self._state:
@@ -205,15 +208,20 @@ class Indexer:
             self._wanted = False
             return not self._closing and self._failure is None
 
-    def _embed_next(self, most: int) -> int:
-        """Embed and store the newest texts that are not embedded, at most `most`; how many there were."""
+    def _embed_next(self, most: int, *, beside_talk: bool = False) -> int:
+        """Embed and store the newest texts that are not embedded, at most `most`; how many there were.
+
+        With `beside_talk`, a pause that began since the thread woke up is heeded too: the texts are left for later.
+        """
         if self._embedder is None or self._failure or self._closing:
             return 0
         # Held from the choice of the texts to their storing, so that no text is embedded twice.
         with self._embedding:
             try:
                 rows = self._unembedded(most)
-                if rows:
+                if rows and beside_talk and self._pauses:
+                    self._wake()
+                elif rows:
                     self._store_vectors(rows, self._embed([text for *_, text in rows]))
                 return len(rows)
             except ModelError:
