@@ -5,6 +5,7 @@ Knows nothing of models, storage or rendering.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,3 +77,8 @@ class Event:
         if self.details:
             data["details"] = dict(self.details)
         return data
+
+
+def write_call(thought: str, function: str, arguments: Mapping[str, Any]) -> str:
+    """A call as the model writes it: exactly as the grammar lays it out."""
+    return json.dumps({"thought": thought, "function": function, "arguments": dict(arguments)}, ensure_ascii=False)

@@ -37,6 +37,8 @@ class Paging:
         self._heading = core_heading(preset)
         self._system = list(system)
         self._warned = False
+        #: Whether a page-out came without the merge that follows it: at open, or if the turn was left in between.
+        self._merge_may_be_due = True
         #: Tokens of messages as they were generated or first rendered, so that none is tokenized twice.
         self._tokens: dict[tuple[int, ...], tuple[int, ...]] = {}
         #: Where the prefix stands: the head when it was last rebuilt.
@@ -142,7 +144,8 @@ class Paging:
         """Page out until a step can be taken after `tokens` more."""
         if self._context.prefix + tokens > self._context.window.ceiling:
             raise ContextError("That is too long for this window; shorten it, or use a larger --n-ctx.")
-        yield from self._merge()
+        if self._merge_may_be_due:
+            yield from self._merge()
         while not self._context.fits(tokens):
             if not self._context.cuts(turn):
                 raise ContextError("The window is full and nothing in it can be paged out; use a larger --n-ctx.")
@@ -209,6 +212,7 @@ class Paging:
         with self._store.transaction():
             events = self.summaries.commit(written, plain, details, result)
         self._context.evict(cut)
+        self._merge_may_be_due = True
         self._warned = False
         for message in evicted:
             if message is not cut.pinned:
@@ -220,3 +224,4 @@ class Paging:
         while events := self.summaries.merge_next():
             self.rebase("merge")
             yield from events
+        self._merge_may_be_due = False

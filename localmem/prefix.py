@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from localmem.errors import ConfigError
+from localmem.events import write_call
 from localmem.functions import Function
 from localmem.memory.core import Block
 from localmem.memory_functions import DESCRIPTIONS, Limits
 from localmem.protocols import ChatFormat, Engine, Role
-from localmem.rendering import core_text, write_call
+from localmem.rendering import core_text
 
 PRESETS = ("compact", "fewshot")
 #: The size of a block that is given no other, in characters.

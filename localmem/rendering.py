@@ -7,13 +7,11 @@ renders to None.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from localmem.events import Event, Kind
+from localmem.events import Event, Kind, write_call
 from localmem.memory.core import Block
 from localmem.memory_functions import stamp
 from localmem.protocols import Role
@@ -26,11 +24,6 @@ class Rendered:
     role: Role
     text: str
     events: tuple[int, ...]
-
-
-def write_call(thought: str, function: str, arguments: Mapping[str, Any]) -> str:
-    """A call exactly as the grammar lays it out."""
-    return json.dumps({"thought": thought, "function": function, "arguments": dict(arguments)}, ensure_ascii=False)
 
 
 def render(event: Event, *, after: Event | None = None) -> Rendered | None:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from localmem.context import LEVELS, Message, Overheads, merge_due
-from localmem.events import Event, FunctionCall, Kind
+from localmem.events import Event, FunctionCall, Kind, write_call
 from localmem.fitting import longest
 from localmem.generating import Caller, Written
 from localmem.grammar.schema import Schema, arguments, one_of, text
 from localmem.memory.store import Store
 from localmem.prefix import prompt_text
 from localmem.protocols import Engine
-from localmem.rendering import summaries_text, write_call
+from localmem.rendering import summaries_text
 
 _THOUGHT = 40
 _LARGE_ID = 999_999

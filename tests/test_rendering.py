@@ -9,12 +9,12 @@ import pytest
 from agents import say
 
 from localmem.engine.scripted import BYTES, ScriptedEngine
-from localmem.events import Event, FunctionCall, Kind
+from localmem.events import Event, FunctionCall, Kind, write_call
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.schema import arguments, call_schema, text
 from localmem.memory.core import Block
 from localmem.prefix import static_prefix
-from localmem.rendering import core_text, render, render_all, summaries_text, write_call
+from localmem.rendering import core_text, render, render_all, summaries_text
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

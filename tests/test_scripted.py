@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from localmem.engine.scripted import BYTES, ScriptedEngine, write_call
+from localmem.engine.scripted import BYTES, ScriptedEngine
 from localmem.errors import ModelError
+from localmem.events import write_call
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.schema import arguments, call_schema, one_of, text
 
@@ -25,7 +26,7 @@ GRAMMAR = compile_grammar(
 def test_answers_in_order_then_the_script_then_random_text() -> None:
     call = {"function": "append", "arguments": {"block": "persona", "content": 'é "x"\n'}, "thought": "t"}
     engine = ScriptedEngine(
-        [call, write_call("send_message", {"message": "Hi"})],
+        [call, write_call("", "send_message", {"message": "Hi"})],
         script=lambda prompt: {"function": "send_message", "arguments": {"message": prompt}} if "?" in prompt else None,
     )
     first = engine.generate("one", constraint=GRAMMAR, max_tokens=300)
@@ -69,7 +70,7 @@ def test_free_text_and_figures() -> None:
 
 
 def test_an_interrupt_and_a_window_too_small() -> None:
-    engine = ScriptedEngine([write_call("send_message", {"message": "A long message"})], n_ctx=400)
+    engine = ScriptedEngine([write_call("", "send_message", {"message": "A long message"})], n_ctx=400)
     pieces: list[str] = []
 
     def on_text(piece: str) -> None:

@@ -7,7 +7,6 @@ Without an answer it writes random legal text (seeded): the adversarial model ag
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from localmem.engine.decoding import DecodeLoop, Interrupted
 from localmem.engine.kv import common_prefix
 from localmem.engine.spelling import TokenBytes
 from localmem.errors import ModelError
+from localmem.events import write_call
 from localmem.protocols import Finish, Generation, Grammar, TextCallback
 
 _SPECIAL = [b"<|im_start|>", b"<|im_end|>", b"<|endoftext|>"]
@@ -58,12 +58,6 @@ class ByteVocabulary:
 
 #: Shared, so that what is built once a vocabulary is built once.
 BYTES = ByteVocabulary()
-
-
-def write_call(function: str, arguments: Mapping[str, Any] | None = None, *, thought: str = "") -> str:
-    """A call as the grammar lays it out."""
-    call = {"thought": thought, "function": function, "arguments": dict(arguments or {})}
-    return json.dumps(call, ensure_ascii=False)
 
 
 class ScriptedEngine:
@@ -131,7 +125,7 @@ class ScriptedEngine:
         answer = self.answers.popleft() if self.answers else self._script(prompt) if self._script else None
         if answer is None or isinstance(answer, str):
             return answer
-        return write_call(answer["function"], answer.get("arguments"), thought=answer.get("thought", ""))
+        return write_call(answer.get("thought", ""), answer["function"], answer.get("arguments") or {})
 
     def interrupt(self) -> None:
         self._stop = True
