@@ -46,9 +46,32 @@ class Vocabulary(Protocol):
         """The text of `tokens`, control tokens left out, invalid UTF-8 replaced."""
         ...
 
+    def gbnf(self, source: str) -> TokenRules:
+        """llama.cpp's own matcher of a GBNF grammar, at its rule `root`. Raises GrammarError if it is none."""
+        ...
 
-class Matcher(Protocol):
-    """A grammar bound to a vocabulary, at one point of one generation."""
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an unfinished text is brought to a legal end.
+
+    `pieces` are texts, each to be spelled exactly, and ids of control tokens. `cut` are the JSON paths of the values
+    that it cuts or fills. `steady` says that the text stands inside a string that may end here: ordinary characters
+    after it leave the end as it is.
+    """
+
+    pieces: tuple[str | int, ...] = ()
+    cut: tuple[str, ...] = ()
+    steady: bool = False
+
+    @property
+    def most_tokens(self) -> int:
+        """No spelling needs more tokens: one for each byte."""
+        return sum(1 if isinstance(piece, int) else len(piece.encode()) for piece in self.pieces)
+
+
+class TokenRules(Protocol):
+    """Which tokens may come next, at one point of one generation."""
 
     def forced(self) -> list[int]:
         """Tokens that must come next whatever the model says; not yet accepted. Empty if there is a choice."""
@@ -72,13 +95,17 @@ class Matcher(Protocol):
         """The text so far is whole, though more could follow."""
         ...
 
-    def end(self, text: str) -> tuple[str, tuple[str, ...]] | None:
-        """The shortest legal end of `text` and the JSON paths that it cuts; None if no end can be planned."""
+
+class Matcher(TokenRules, Protocol):
+    """A grammar bound to a vocabulary: token rules that also know how a text can be ended."""
+
+    def end(self, text: str) -> End | None:
+        """The shortest legal end of `text`, all that was generated; None if no end can be planned."""
         ...
 
     @property
     def end_bound(self) -> int | None:
-        """No end is longer than this many bytes; None where that cannot be said."""
+        """No end takes more tokens than this, however it is spelled; None where that cannot be said."""
         ...
 
 

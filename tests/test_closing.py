@@ -14,6 +14,7 @@ from localmem.engine.scripted import BYTES, ScriptedEngine
 from localmem.grammar.closing import Closing
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.schema import arguments, bounded, call_schema, one_of, text
+from localmem.protocols import End
 
 _CLOSED = {"additionalProperties": False}
 _PAIR = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"]}
@@ -28,6 +29,10 @@ _TREE: dict[str, Any] = {
     },
     "$ref": "#/$defs/node",
 }
+
+
+def _text(end: End) -> str:
+    return "".join(map(str, end.pieces))
 
 
 @pytest.mark.parametrize(
@@ -83,11 +88,11 @@ def test_ends(schema: dict[str, Any], begun: str, end: str, cut: tuple[str, ...]
     found = Closing(schema).end(begun)
     assert found is not None
     if schema.get("exclusiveMaximum") == 0.02:
-        assert 0 < json.loads(found[0]) < 0.02
+        assert 0 < json.loads(_text(found)) < 0.02
         return
-    assert found[0] == end
+    assert _text(found) == end
     if cut is not None:
-        assert found[1] == cut
+        assert found.cut == cut
 
 
 @pytest.mark.parametrize(
@@ -113,9 +118,9 @@ def test_many_optional_keys_take_no_longer_than_few() -> None:
     for begun, end in [("", "{}"), ("{", "}"), ('{"k3": "x"', "}"), ('{"k3": "x", ', '"k4": ""}')]:
         found = Closing(schema).end(begun)
         assert found is not None
-        assert found[0] == end
+        assert _text(found) == end
     many = {**schema, "required": []} | {"properties": {f"k{i}": {"anyOf": [schema] * 3} for i in range(20)}}
-    assert Closing(many).end("") == ("{}", ())
+    assert Closing(many).end("") == End(("{}",))
 
 
 # -- against the grammar itself: whatever llguidance lets a random writer begin, the plan ends
@@ -194,9 +199,9 @@ def test_whatever_was_begun_legally_has_a_legal_end_within_the_bound(schema: dic
     for begun in random.Random(seed).sample(prefixes, min(12, len(prefixes))):
         found = closing.end(begun)
         assert found is not None, begun
-        assert _fits(schema, begun + found[0]), (begun, found)
-        json.loads(begun + found[0])
-        assert bound is None or len(found[0].encode()) <= bound
+        assert _fits(schema, begun + _text(found)), (begun, found)
+        json.loads(begun + _text(found))
+        assert bound is None or len(_text(found).encode()) <= bound
 
 
 def _shortest_by_force(schema: dict[str, Any], begun: str, most: int) -> int | None:
@@ -235,7 +240,7 @@ def _shortest_by_force(schema: dict[str, Any], begun: str, most: int) -> int | N
 def test_no_end_is_shorter(schema: dict[str, Any], begun: str) -> None:
     found = Closing(schema).end(begun)
     assert found is not None
-    assert _shortest_by_force(schema, begun, len(found[0])) == len(found[0])
+    assert _shortest_by_force(schema, begun, len(_text(found))) == len(_text(found))
 
 
 # -- function calls
@@ -264,7 +269,7 @@ def test_a_function_call_always_has_an_end(seed: int) -> None:
     for begun in _prefixes(_CALLS, seed):
         found = closing.end(begun)
         assert found is not None, begun
-        call = json.loads(begun + found[0])
+        call = json.loads(begun + _text(found))
         assert list(call) == ["thought", "function", "arguments"]
-        assert len(found[0].encode()) <= bound
-    assert _fits(_CALLS, begun + found[0])
+        assert len(_text(found).encode()) <= bound
+    assert _fits(_CALLS, begun + _text(found))

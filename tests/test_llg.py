@@ -86,7 +86,7 @@ def test_a_grammar_is_bound_any_number_of_times() -> None:
     assert first.end_bound is not None
     whole = first.end("")
     assert whole is not None
-    assert list(json.loads(whole[0])) == ["thought", "function", "arguments"]
+    assert list(json.loads(str(whole.pieces[0]))) == ["thought", "function", "arguments"]
 
 
 def test_a_vocabulary_is_let_go_with_its_tokenizer() -> None:

@@ -165,14 +165,14 @@ class DecodeLoop:
         after = bytes(self._bytes) + b"".join(map(self._vocabulary.token_bytes, tokens))
         end = matcher.end(_whole_characters(after))
         # A token that does not fit the grammar has no end; it is refused by the matcher, not for want of budget.
-        if end is None or len(end[0].encode()) <= left:
+        if end is None or end.most_tokens <= left:
             return True
-        return len(self._spell.tokens(end[0])) <= left
+        return len(self._spell.end(end)) <= left
 
     def _end_of(self, text: str) -> tuple[list[int], tuple[str, ...]] | None:
         assert self._matcher is not None
         end = self._matcher.end(text)
-        return None if end is None else (self._spell.tokens(end[0]), end[1])
+        return None if end is None else (self._spell.end(end), end.cut)
 
     def _close(self, why: ClosedBy) -> bool:
         """Write the shortest legal end in place of what the model would have written."""

@@ -20,9 +20,9 @@ from localmem.engine.chat_format import CHATML, TemplateFormat
 from localmem.engine.decoding import DecodeLoop, Interrupted
 from localmem.engine.kv import common_prefix
 from localmem.engine.spelling import TokenBytes
-from localmem.errors import ModelError
+from localmem.errors import GrammarError, ModelError
 from localmem.events import write_call
-from localmem.protocols import Finish, Generation, Grammar, TextCallback
+from localmem.protocols import Finish, Generation, Grammar, TextCallback, TokenRules
 
 _SPECIAL = [b"<|im_start|>", b"<|im_end|>", b"<|endoftext|>"]
 _START, _END, _EOT = 256, 257, 258
@@ -51,6 +51,9 @@ class ByteVocabulary:
 
     def token_bytes(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else _SPECIAL[token - 256]
+
+    def gbnf(self, source: str) -> TokenRules:
+        raise GrammarError("GBNF is run by llama.cpp, which has no part in this engine; use backend llguidance.")
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return bytes(t for t in tokens if t < 256).decode("utf-8", "replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from localmem.errors import GrammarError
-from localmem.protocols import Vocabulary
+from localmem.protocols import End, Vocabulary
 
 _LONGEST = 16
 
@@ -21,6 +21,10 @@ class TokenBytes:
         control = self._vocabulary.control_tokens
         pieces = ((self._vocabulary.token_bytes(t), t) for t in range(self._vocabulary.size) if t not in control)
         return {piece: token for piece, token in pieces if 0 < len(piece) <= _LONGEST}
+
+    def end(self, end: End) -> list[int]:
+        """The tokens of an end, control tokens where it says so. Raises GrammarError as `tokens` does."""
+        return [t for piece in end.pieces for t in ([piece] if isinstance(piece, int) else self.tokens(piece))]
 
     def tokens(self, text: str) -> list[int]:
         """The fewest tokens whose bytes are exactly those of `text`. Raises GrammarError if the vocabulary has none."""

@@ -13,7 +13,8 @@ from typing import Any
 
 import llama_cpp
 
-from localmem.errors import ModelError
+from localmem.errors import GrammarError, ModelError
+from localmem.protocols import TokenRules
 
 _CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 _LOOKS_SPECIAL = re.compile(r"<.+>|\[[A-Z_/]+\]", re.DOTALL)
@@ -123,6 +124,9 @@ class LlamaVocabulary:
             if n >= 0:
                 return buffer.raw[:n]
             room = -n
+
+    def gbnf(self, source: str) -> TokenRules:
+        raise GrammarError("GBNF is not run yet.")
 
     def close(self) -> None:
         """The model is gone."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from localmem.grammar.number_ends import finish_number, fits
 from localmem.grammar.shortest import NoPlan, Open, Schema, Shapes, dump, extra_required
+from localmem.protocols import End
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Closing:
         self._root = schema
         self._shapes = Shapes(schema)
 
-    def end(self, text: str) -> tuple[str, tuple[str, ...]] | None:
+    def end(self, text: str) -> End | None:
         """The shortest text that makes `text` a whole document, and the JSON paths of the values that it cuts or fills.
 
         None if there is no plan: the schema uses a keyword whose end cannot be planned, or `text` does not fit it.
@@ -53,9 +54,9 @@ class Closing:
         except (NoPlan, RecursionError):
             return None
         if any(isinstance(o, Done) and o.position == len(text) for o in outcomes):
-            return "", ()
+            return End()
         best = _shortest(outcomes)
-        return None if best is None else (best.suffix, best.cut)
+        return None if best is None else End((best.suffix,), best.cut)
 
     def bound(self) -> int | None:
         """An upper bound, in bytes, of what `end` returns for any text; None if there is none (a recursive schema)."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from localmem.errors import GrammarError
 from localmem.grammar.closing import Closing
-from localmem.protocols import Vocabulary
+from localmem.protocols import End, Vocabulary
 
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _tokenizers: weakref.WeakKeyDictionary[Vocabulary, LLTokenizer] = weakref.WeakKeyDictionary()
@@ -108,5 +108,5 @@ class LLGuidanceMatcher:
     def can_stop(self) -> bool:
         return bool(self._matcher.is_accepting())
 
-    def end(self, text: str) -> tuple[str, tuple[str, ...]] | None:
+    def end(self, text: str) -> End | None:
         return self._closing.end(text)

@@ -1,0 +1,45 @@
+"""What a grammar can be compiled from, besides a JSON Schema and the types that amount to one. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A document of a JSON Schema, written in localmem's layout."""
+
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """A text that the regular expression matches as a whole."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these texts, as plain text."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cfg:
+    """A text of a context-free grammar in Lark's notation, beginning at its rule `start`."""
+
+    lark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gbnf:
+    """A text of a context-free grammar in llama.cpp's notation (GBNF), beginning at its rule `root`."""
+
+    text: str
+
+
+Source = Json | Regex | Choice | Cfg | Gbnf
