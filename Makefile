@@ -57,11 +57,20 @@ lint: $(DEV)
 bench: $(DEV) models
 	@$(BIN)/python -m benchmarks.$(BENCH)
 
+# GCC before 11.5, 12.4 and 13.3 miscompiles AMX (its bug 114098): such a llama.cpp crashes at its first batch, on a
+# processor that has it. There AMX is left out, and a wheel from the cache, which may have it, is not used.
+AMX_CRASHES = $(shell grep -qs amx_tile /proc/cpuinfo && \
+	case "$$(echo __GNUC__ __GNUC_MINOR__ __clang_major__ | $${CXX:-c++} -E -P -x c++ - 2>/dev/null)" in \
+	("11 "[0-4]" __clang_major__" | "12 "[0-3]" __clang_major__" | "13 "[0-2]" __clang_major__") echo yes;; esac)
+NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+
 $(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "localmem needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12, for example"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -z "$(TORCH_INDEX)" || $(PIP) install --no-deps -c constraints.txt --index-url "$(TORCH_INDEX)" torch
+	@test -z "$(AMX_CRASHES)" || CMAKE_ARGS="-DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)'" \
+		$(PIP) install -c constraints.txt --no-binary llama-cpp-python --no-cache-dir llama-cpp-python
 	@$(PIP) install -c constraints.txt -e . || { $(if_no_compiler); exit 1; }
 	@test -z "$$(find $(VENV) -maxdepth 5 -type d -path '*site-packages/nvidia')" || \
 		echo "note: torch came with CUDA libraries that localmem does not use; TORCH_INDEX in the Makefile avoids them"
