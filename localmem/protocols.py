@@ -1,11 +1,11 @@
-"""The seams: Engine, Vocabulary, ChatFormat, Grammar, Matcher, Embedder, and the Generation that crosses them.
+"""The seams: Engine, Vocabulary, ChatFormat and CallFormat, Grammar, Matcher, Embedder, and what crosses them.
 
 `memory`, `grammar` and `engine` never import each other; they meet here. Nothing in this file does anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Finish = Literal["stop", "length", "closed", "interrupted"]
 ClosedBy = Literal["budget", "loop"]
 Role = Literal["system", "user", "assistant", "tool"]
+#: What a message says: a text, or texts and the ids of control tokens that stand among them.
+Content = str | Sequence[str | int]
 TextCallback = Callable[[str], None]
 
 
@@ -115,11 +117,60 @@ class Grammar(Protocol):
     def bind(self, vocabulary: Vocabulary) -> Matcher: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A control token: its id, and the name that its bytes spell."""
+
+    id: int
+    name: str
+
+
+Marks = tuple[str | Tag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFormat:
+    """How one model writes a function call. Data only: `grammar.calls` writes, constrains and reads it.
+
+    `shape` says what the call proper is: "object", a JSON object whose first two keys are `keys` (the name's and the
+    arguments') and which ends with the `constants`; or the name, `middle` and the arguments, these being a JSON object
+    ("named"), `key="text", other=3` ("python") or `key:<quote>text<quote>,other:3` ("gemma"). `head` and `tail` stand
+    around it. The thought is a key of the object ("inside"), one line before the call that `between` ends ("line"), or
+    free text between `think_open` and `think_close` ("thinking"). `lists_functions`: the template has a place for them.
+    """
+
+    name: str
+    shape: Literal["object", "named", "python", "gemma"] = "object"
+    head: Marks = ()
+    middle: Marks = ()
+    tail: Marks = ()
+    keys: tuple[str, str] = ("function", "arguments")
+    constants: tuple[tuple[str, str], ...] = ()
+    quote: Marks = ()
+    thought: Literal["inside", "line", "thinking"] = "line"
+    between: str = ""
+    think_open: Marks = ()
+    think_close: Marks = ()
+    lists_functions: bool = False
+
+
 class ChatFormat(Protocol):
     """How one model writes messages as tokens."""
 
-    def message(self, role: Role, text: str, *, first: bool = False) -> list[int]:
+    def message(self, role: Role, content: Content, *, first: bool = False) -> list[int]:
         """All tokens of one whole message. `first` marks the message that begins the conversation."""
+        ...
+
+    def introduction(self, text: str, functions: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The message that begins a conversation: `text`, and the functions as the template presents them.
+
+        Each is given as OpenAI describes a tool. Only where `call_format` says that there is a place for them.
+        """
+        ...
+
+    @property
+    def call_format(self) -> CallFormat | None:
+        """The model's native way to write a function call; None if its template shows none that is known."""
         ...
 
     @property
