@@ -81,6 +81,7 @@ def _run(
     loop = DecodeLoop(source, vocabulary, TokenBytes(vocabulary), matcher=matcher, max_tokens=max_tokens)
     shown: list[str] = []
     out = loop.run([1, 2, 3], shown.append)
+    loop.settle()
     return loop, out, "".join(shown)
 
 
@@ -128,6 +129,48 @@ def test_a_token_that_ends_one_character_and_begins_another_may_be_taken_back_wh
     json.loads(loop.text)
     assert len(out.tokens) <= budget
     assert source.fed == [1, 2, 3, *out.tokens]
+
+
+LOOP = arguments({"a": {"type": "string"}, "b": {"type": "string"}})
+
+
+@pytest.mark.parametrize("gram", ["ha ", "0123456789abcdef", "no\\n", 'so \\"what\\" '])
+def test_a_string_that_only_repeats_itself_is_ended(gram: str) -> None:
+    """The string is cut; the rest is the model's own again."""
+    repeated = (gram * 40)[: max(40, 4 * len(gram))]
+    written = f'{{"a": "Well:{repeated}", "b": "after"}}'
+    out = ScriptedEngine([written]).generate("x", constraint=compile_grammar(LOOP), max_tokens=1000)
+    assert out.text == written
+    assert (out.finish, out.closed_by, out.closed_paths) == ("closed", "loop", ("$.a",))
+
+
+def test_a_loop_is_not_ended_before_the_string_may_be() -> None:
+    grammar = compile_grammar({"type": "string", "minLength": 120})
+    out = ScriptedEngine([f'"{"ha" * 60}"']).generate("x", constraint=grammar, max_tokens=1000)
+    assert (out.text, out.closed_by) == (f'"{"ha" * 60}"', "loop")
+
+
+def test_free_text_may_repeat_itself() -> None:
+    _, out, shown = _run(Wanting(b"ha " * 50), BYTES, None, 150)
+    assert (shown, out.closed_by) == ("ha " * 50, None)
+
+
+@pytest.mark.parametrize(
+    ("schema", "written"),
+    [
+        ({"type": "array", "items": {"type": "integer"}}, json.dumps([0] * 60)),
+        ({"type": "array", "items": {"type": "string"}}, json.dumps(["no"] * 60)),
+        ({"type": "string"}, f'"{"-" * 39}"'),
+        ({"type": "string"}, f'"{"0123456789abcdefghij" * 3}"'),
+        ({"const": "ha" * 80}, f'"{"ha" * 80}"'),
+        ({"enum": ["ha" * 80, "ha" * 79 + "!"]}, f'"{"ha" * 80}"'),
+    ],
+    ids=["numbers", "strings", "a rule", "three times", "const", "enum"],
+)
+def test_what_is_meant_to_repeat_is_left_alone(schema: dict[str, Any], written: str) -> None:
+    out = ScriptedEngine([written]).generate("x", constraint=compile_grammar(schema), max_tokens=1000)
+    assert out.text == written
+    assert (out.finish, out.closed_by) == ("stop", None)
 
 
 def test_forced_tokens_share_the_batch_of_the_sampled_one() -> None:

@@ -52,8 +52,9 @@ def test_no_history_changes_what_comes_next(
     for parts, extend, count in script:
         new = [token for part in parts for token in _PARTS[part]]
         prompt = [*before, *new][:200] if extend else new
-        held = list(kept._source.cache.log)
+        held = kept.held
         out = kept.generate(prompt, max_tokens=count, temperature=0)
+        cold._wait()
         cold._source.cache.clear()
         expected = cold.generate(prompt, max_tokens=count, temperature=0)
         assert out.tokens == expected.tokens
@@ -62,7 +63,7 @@ def test_no_history_changes_what_comes_next(
         assert out.reused_tokens in (0, min(shared, len(prompt) - 1))
         assert out.diverged_at == (shared if shared < len(held) else None)
         before = [*prompt, *out.tokens]
-        assert kept._source.cache.log == before
+        assert kept.held == before
         assert kept._source.cache._last_position() == len(before) - 1
 
 
@@ -70,6 +71,7 @@ def test_a_log_that_claims_too_much_is_cut_to_what_the_cache_holds(tiny_model_pa
     engine = LlamaEngine(tiny_model_path, LlamaOptions(n_ctx=256, threads=1))
     cache = engine._source.cache
     engine.generate([1, 2, 3, 4], max_tokens=0)
+    assert engine.held == [1, 2, 3, 4]
     cache.log += [9, 9]
     cache.resync()
     assert cache.log == [1, 2, 3, 4]
@@ -84,8 +86,8 @@ def test_a_log_that_claims_too_much_is_cut_to_what_the_cache_holds(tiny_model_pa
 def test_a_recurrent_state_is_not_believed_after_a_failure(tiny_gguf: Callable[..., Path]) -> None:
     engine = LlamaEngine(tiny_gguf("mamba"), LlamaOptions(n_ctx=256, threads=1))
     engine.generate([1, 2, 3, 4], max_tokens=0)
-    assert engine._source.cache.log == [1, 2, 3, 4]
+    assert engine.held == [1, 2, 3, 4]
     engine._source.resync()
-    assert engine._source.cache.log == []
+    assert engine.held == []
     assert engine.generate([1, 2, 3, 4, 5], max_tokens=0).reused_tokens == 0
     engine.close()

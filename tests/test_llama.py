@@ -71,7 +71,7 @@ def test_on_text_gets_whole_characters_that_make_up_the_text(engine: LlamaEngine
 def test_the_last_tokens_are_in_the_cache_and_figures_are_true(engine: LlamaEngine, tiny_model_path: Path) -> None:
     first = engine.generate("The first prompt, of some length", max_tokens=9, temperature=0)
     prompt = [*engine.vocabulary.tokenize("The first prompt, of some length"), *first.tokens]
-    assert engine._source.cache.log[-len(prompt) :] == prompt
+    assert engine.held[-len(prompt) :] == prompt
     again = engine.generate([*prompt, 100, 101], max_tokens=5, temperature=0)
     assert (again.prompt_tokens, again.reused_tokens, again.diverged_at) == (len(prompt) + 2, len(prompt), None)
     assert again.tokens == _cold(engine, tiny_model_path, [*prompt, 100, 101], 5)
@@ -109,7 +109,7 @@ def test_a_random_model_writes_only_valid_calls_at_any_budget(engine: LlamaEngin
         assert matcher.complete
         assert out.finish in ("stop", "closed")
         assert not {*out.tokens} & engine.vocabulary.control_tokens
-        assert engine._source.cache.log[-len(out.tokens) :] == out.tokens
+        assert engine.held[-len(out.tokens) :] == out.tokens
         finishes.add(out.finish)
     assert finishes >= {"closed"}
 
@@ -156,7 +156,7 @@ def test_an_interrupt_during_prefill_keeps_only_what_was_decoded(engine: LlamaEn
     thread = _interrupt_when(engine, lambda: len(engine._source.cache.log) > 200)
     out = engine.generate(prompt, max_tokens=20)
     thread.join()
-    held = list(engine._source.cache.log)
+    held = engine.held
     assert (out.finish, out.tokens) == ("interrupted", [])
     assert 0 < len(held) < len(prompt)
     assert held == prompt[: len(held)]

@@ -8,6 +8,7 @@ no step of its own. Knows nothing of llama.cpp or of where grammars come from.
 from __future__ import annotations
 
 import codecs
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from localmem.engine.ending import Ending, whole_characters
+from localmem.engine.repetition import Repetition
 from localmem.engine.spelling import TokenBytes
 from localmem.errors import GrammarError
 from localmem.protocols import ClosedBy, Finish, Matcher, TextCallback, Vocabulary
@@ -65,34 +68,36 @@ class DecodeLoop:
     ) -> None:
         self._source = source
         self._vocabulary = vocabulary
-        self._spell = spell
         self._matcher = matcher
         self._max_tokens = max_tokens
         self._unfed: list[int] = []
         self._bytes = bytearray()
         self._out = Decoded()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._plan = self._end_of("") if matcher is not None else None
+        self._repetition = Repetition()
+        self._ending = Ending(matcher, vocabulary, spell) if matcher is not None else None
 
     def run(self, prompt: Sequence[int], on_text: TextCallback) -> Decoded:
         """Feed `prompt` and decode until the text is whole, the budget is spent, or the source is interrupted.
 
         Raises GrammarError if the shortest document does not fit `max_tokens`.
         """
-        if self._plan is not None and len(self._plan[0]) > self._max_tokens:
-            raise GrammarError(
-                f"The shortest document of this schema takes {len(self._plan[0])} tokens; "
-                f"max_tokens is {self._max_tokens}."
-            )
+        if self._ending is not None:
+            self._ending.check(self._max_tokens)
         self._unfed = list(prompt)
         self._on_text = on_text
         try:
             while not self._step():
                 pass
-            self._flush()
         except Interrupted:
             self._out.finish = "interrupted"
         return self._out
+
+    def settle(self) -> None:
+        """Feed what was written last: no text waits for it, only the next prompt does."""
+        with contextlib.suppress(Interrupted):
+            if self._out.finish != "interrupted":
+                self._flush()
 
     def _step(self) -> bool:
         """Write the next token or forced tokens; True when the generation has ended."""
@@ -119,8 +124,10 @@ class DecodeLoop:
                 raise GrammarError("The grammar engine refused a token that it had forced.")
         self._write(forced)
         self._out.forced += len(forced)
+        for token in forced:
+            self._repetition.add(token)
         if matcher.complete:
-            self._out.finish = "stop"
+            self._whole()
             return True
         return False
 
@@ -129,9 +136,8 @@ class DecodeLoop:
             return True
         if not self._affords([token]):
             return self._close("budget")
-        if token not in self._vocabulary.control_tokens and matcher.accept(token):
-            self._write([token])
-            return False
+        if matcher.accept(token):
+            return self._take(matcher, token)
         allowed = matcher.mask()
         if not allowed.any():
             raise GrammarError("The model's vocabulary cannot write what the grammar asks for here.")
@@ -142,54 +148,61 @@ class DecodeLoop:
             return self._close("budget")
         if not matcher.accept(token):
             raise GrammarError("The grammar engine refused a token that its mask allows.")
+        return self._take(matcher, token)
+
+    def _take(self, matcher: Matcher, token: int) -> bool:
+        """Write a sampled token, and end the string in which the model only repeats itself."""
         self._write([token])
+        looping = self._repetition.add(token)
+        if looping:
+            self._break_loop(matcher, looping)
         return False
 
     def _ends(self, matcher: Matcher, token: int) -> bool:
         if token in self._vocabulary.end_tokens and matcher.can_stop:
-            self._out.finish = "stop"
+            self._whole()
             return True
         return False
 
-    # -- the budget: before a token is taken, the shortest end after it must still fit
+    def _whole(self) -> None:
+        """The model itself has come to an end; if it was helped out of a loop, that stays said."""
+        if self._out.closed_by is None:
+            self._out.finish = "stop"
 
     def _affords(self, tokens: Sequence[int]) -> bool:
-        """Whether the shortest legal end still fits after `tokens`. Planned only where the budget could be short."""
-        matcher = self._matcher
-        assert matcher is not None
-        if self._plan is None:
-            return len(self._out.tokens) + len(tokens) <= self._max_tokens
-        left = self._max_tokens - len(self._out.tokens) - len(tokens)
-        if matcher.end_bound is not None and left >= matcher.end_bound:
-            return True
-        after = bytes(self._bytes) + b"".join(map(self._vocabulary.token_bytes, tokens))
-        end = matcher.end(_whole_characters(after))
-        # A token that does not fit the grammar has no end; it is refused by the matcher, not for want of budget.
-        if end is None or end.most_tokens <= left:
-            return True
-        return len(self._spell.end(end)) <= left
+        """Whether the shortest legal end still fits after `tokens`."""
+        assert self._ending is not None
+        return self._ending.fits(bytes(self._bytes), tokens, self._max_tokens - len(self._out.tokens) - len(tokens))
 
-    def _end_of(self, text: str) -> tuple[list[int], tuple[str, ...]] | None:
-        assert self._matcher is not None
-        end = self._matcher.end(text)
-        return None if end is None else (self._spell.end(end), end.cut)
+    # -- closing
+
+    def _break_loop(self, matcher: Matcher, looping: int) -> None:
+        """End the string in which the last `looping` tokens repeat one n-gram; what follows is the model's again."""
+        assert self._ending is not None
+        repeated = b"".join(map(self._vocabulary.token_bytes, self._out.tokens[-looping:]))
+        found = self._ending.of_loop(bytes(self._bytes), repeated)
+        if found is not None and all(map(matcher.accept, found[0])):
+            self._write(found[0])
+            self._out.finish, self._out.closed_by = "closed", "loop"
+            self._out.closed_paths += found[1]
+            self._repetition.restart()
 
     def _close(self, why: ClosedBy) -> bool:
         """Write the shortest legal end in place of what the model would have written."""
-        matcher = self._matcher
-        assert matcher is not None
+        assert self._ending is not None
         plan = None
         while plan is None or len(self._out.tokens) + len(plan[0]) > self._max_tokens:
             if plan is not None:
                 self._take_back()  # what was taken back with a broken character made the end longer
-            while len(_whole_characters(bytes(self._bytes)).encode()) < len(self._bytes):
+            while len(whole_characters(bytes(self._bytes)).encode()) < len(self._bytes):
                 self._take_back()  # the beginning of a character that will now never be finished
-            plan = self._end_of(self.text)
+            plan = self._ending.of(self.text)
             if plan is None:
                 return True  # no end can be planned: finish stays "length"
         self._write(plan[0])
         self._out.finish = "closed"
-        self._out.closed_by, self._out.closed_paths = why, plan[1]
+        self._out.closed_by = why
+        self._out.closed_paths = tuple(dict.fromkeys((*self._out.closed_paths, *plan[1])))
         return True
 
     def _take_back(self) -> None:
@@ -201,6 +214,8 @@ class DecodeLoop:
         else:
             self._source.drop(1)
         self._decoder.reset()
+        if self._ending is not None:
+            self._ending.taken_back()
 
     # -- writing
 
@@ -211,6 +226,8 @@ class DecodeLoop:
         self._out.tokens += tokens
         self._unfed += tokens
         self._bytes += data
+        if self._ending is not None:
+            self._ending.written(bytes(self._bytes), data)
         text = self._decoder.decode(data)
         if text:
             self._on_text(text)
@@ -224,11 +241,3 @@ class DecodeLoop:
     def text(self) -> str:
         """What was written, up to the last whole character; bytes that are no character replaced."""
         return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._bytes))
-
-
-def _whole_characters(data: bytes) -> str:
-    """`data` as text, up to its last whole character."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        return data[: error.start].decode()

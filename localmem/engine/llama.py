@@ -18,16 +18,17 @@ from pathlib import Path
 import llama_cpp
 
 from localmem.engine.chat_format import CHATML, TemplateFormat
-from localmem.engine.decoding import Decoded, DecodeLoop
+from localmem.engine.decoding import Decoded, DecodeLoop, Source
 from localmem.engine.kv import Match
 from localmem.engine.llama_source import LlamaSource
 from localmem.engine.loading import LlamaOptions, apply_adapter, load_model, new_context
 from localmem.engine.loading import build_info as build_info
+from localmem.engine.probe import Probe, timed_matcher, timed_source
 from localmem.engine.spelling import TokenBytes
 from localmem.engine.vocabulary import LlamaVocabulary
 from localmem.engine.worker import AbortFlag, Job
 from localmem.errors import ModelError
-from localmem.protocols import Generation, Grammar, Sampling, TextCallback
+from localmem.protocols import Generation, Grammar, Matcher, Sampling, TextCallback
 
 
 class LlamaEngine:
@@ -49,9 +50,11 @@ class LlamaEngine:
         self._spell = TokenBytes(self.vocabulary)
         self._abort = AbortFlag(self._context)
         self._source = LlamaSource(self._context, self._model, self.vocabulary, self._abort)
-        self._job: Job[tuple[Match, Decoded, float]] | None = None
+        self._job: Job[tuple[Match, Decoded, float, float]] | None = None
         self._turn = threading.RLock()
         self._closed = False
+        #: Set to a dict, it collects the nanoseconds of each part of decoding, call by call.
+        self.probe: Probe | None = None
 
     def _chat_format(self) -> TemplateFormat:
         template = self.options.chat_template
@@ -74,22 +77,25 @@ class LlamaEngine:
     ) -> Generation:
         """Prefill what the KV cache does not hold of `prompt` (text or token ids), then decode up to `max_tokens`.
 
-        When it returns, the KV cache holds the prompt and every generated token. Ctrl-C in the main thread and
+        The KV cache then holds the prompt and every generated token; the last of them are fed while the caller goes on,
+        and whatever is asked of the engine next waits for that. Ctrl-C in the main thread and
         `interrupt()` end it with finish "interrupted". Raises ModelError if the window is too small, GrammarError if
         the shortest document of `constraint` does not fit `max_tokens`.
         """
+        started = time.perf_counter()
         with self._turn:
             self._wait()
             self._abort.clear()
             tokens = self._prompt_tokens(prompt, max_tokens)
             matcher = constraint.bind(self.vocabulary) if constraint is not None else None
-            loop = DecodeLoop(self._source, self.vocabulary, self._spell, matcher=matcher, max_tokens=max_tokens)
-            started = time.perf_counter()
+            loop = self._loop(matcher, max_tokens)
             sampling = self._sampling(temperature, seed)
             self._job = Job(
-                lambda hand_on: self._run(loop, tokens, sampling, hand_on if on_text else _nobody), self._abort
+                lambda hand_on: self._run(loop, tokens, sampling, hand_on if on_text else _nobody),
+                self._abort,
+                after=lambda: self._settle(loop),
             )
-            match, out, first = self._job.result(on_text)
+            match, out, first, last = self._job.result(on_text)
         return Generation(
             text=loop.text,
             tokens=out.tokens,
@@ -100,27 +106,48 @@ class LlamaEngine:
             reused_tokens=match.reused,
             forced_tokens=out.forced,
             ttft_s=first - started,
-            decode_s=time.perf_counter() - first,
+            decode_s=last - first,
             diverged_at=match.diverged_at,
         )
 
+    def _loop(self, matcher: Matcher | None, max_tokens: int) -> DecodeLoop:
+        source: Source = self._source
+        if self.probe is not None:
+            source = timed_source(source, self.probe)
+            matcher = matcher and timed_matcher(matcher, self.probe)
+        return DecodeLoop(source, self.vocabulary, self._spell, matcher=matcher, max_tokens=max_tokens)
+
     def _run(
         self, loop: DecodeLoop, tokens: list[int], sampling: Sampling, hand_on: TextCallback
-    ) -> tuple[Match, Decoded, float]:
-        """In the worker: how the prompt met the cache, what was decoded, and when the first token was there."""
+    ) -> tuple[Match, Decoded, float, float]:
+        """In the worker: how the prompt met the cache, what was decoded, and when its first and last token came."""
         match = self._source.begin(tokens, sampling)
         try:
             out = loop.run(tokens[match.reused :], hand_on)
         except BaseException:
             self._source.resync()
             raise
-        return match, out, self._source.first_sample or time.perf_counter()
+        last = time.perf_counter()
+        return match, out, self._source.first_sample or last, last
+
+    def _settle(self, loop: DecodeLoop) -> None:
+        """In the worker, after the result is out. What cannot be fed is not in the log: the next prompt brings it."""
+        try:
+            loop.settle()
+        except ModelError:
+            self._source.resync()
 
     def _wait(self) -> None:
         """For a generation that an exception (a second Ctrl-C) left running."""
         if self._job is not None:
             self._job.wait()
             self._job = None
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens whose keys and values the KV cache holds."""
+        self._wait()
+        return list(self._source.cache.log)
 
     def _prompt_tokens(self, prompt: str | Sequence[int], max_tokens: int) -> list[int]:
         if self._closed:

@@ -110,6 +110,7 @@ class ScriptedEngine:
         matcher = constraint.bind(BYTES) if constraint is not None else None
         loop = DecodeLoop(source, BYTES, self._spell, matcher=matcher, max_tokens=max_tokens)
         out = loop.run(tokens[reused:], on_text or (lambda _: None))
+        loop.settle()
         source.check(loop.text, out.finish)
         return Generation(
             text=loop.text,

@@ -45,15 +45,21 @@ class AbortFlag:
 
 
 class Job(Generic[Result]):
-    """One generation in its thread: `work` gets a callback for its text, which `result` hands over in this thread."""
+    """One generation in its thread: `work` gets a callback for its text, which `result` hands over in this thread.
 
-    def __init__(self, work: Callable[[TextCallback], Result], abort: AbortFlag) -> None:
+    `after` runs in the same thread once the result is out: nobody but `wait` waits for it.
+    """
+
+    def __init__(
+        self, work: Callable[[TextCallback], Result], abort: AbortFlag, *, after: Callable[[], None] | None = None
+    ) -> None:
         self._work = work
+        self._after = after
         self._abort = abort
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._results: list[Result] = []
         self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="localmem-decode", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="localmem-decode")
 
     def _run(self) -> None:
         try:
@@ -62,13 +68,14 @@ class Job(Generic[Result]):
             self._errors.append(error)
         finally:
             self._pieces.put(None)
+        if self._after is not None and not self._errors:
+            self._after()
 
     def result(self, on_text: TextCallback | None) -> Result:
         """Start, hand the text over, and return what `work` did. Ctrl-C and an exception in `on_text` end the work."""
         try:
             self._thread.start()
             self._hand_over(on_text)
-            self._thread.join()
         except BaseException:
             self._abort.set()
             self.wait()

@@ -56,7 +56,7 @@ class Closing:
         if any(isinstance(o, Done) and o.position == len(text) for o in outcomes):
             return End()
         best = _shortest(outcomes)
-        return None if best is None else End((best.suffix,), best.cut)
+        return None if best is None else End((best.suffix,), best.cut, best.steady)
 
     def bound(self) -> int | None:
         """An upper bound, in bytes, of what `end` returns for any text; None if there is none (a recursive schema)."""
@@ -140,7 +140,7 @@ class _Follower:
                 if least is None:
                     raise NoPlan
                 suffix, cut = suffix + least.suffix, cut + least.cut
-            yield Open(suffix, cut)
+            yield Open(suffix, cut, outcome.steady)
 
     # -- objects
 
@@ -182,7 +182,9 @@ class _Follower:
             for outcome in self._string({}, i, path):
                 if isinstance(outcome, Open) and name in known:
                     yield Open("." + outcome.suffix, outcome.cut)
-                elif isinstance(outcome, Open) or name not in known:
+                elif isinstance(outcome, Open):
+                    yield Open(outcome.suffix, outcome.cut)  # not steady: it may become one of the known names
+                elif name not in known:
                     yield outcome
 
         member = [
@@ -235,7 +237,7 @@ class _Follower:
         if len(so_far) > schema.get("maxLength", len(so_far)) or ("pattern" in schema and _NO_TEXT.search(so_far)):
             return  # another branch's
         if not ends:
-            yield Open(escape + "." * missing + '"', (path,))
+            yield Open(escape + "." * missing + '"', (path,), steady=not escape and missing <= 0)
         elif missing <= 0:
             yield Done(stop + 1)
 

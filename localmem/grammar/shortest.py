@@ -47,10 +47,14 @@ class NoPlan(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What closes an unfinished value, and the JSON paths of the values that it cuts or fills."""
+    """What closes an unfinished value, and the JSON paths of the values that it cuts or fills.
+
+    `steady` says that ordinary characters after the text leave `suffix` as it is.
+    """
 
     suffix: str
     cut: tuple[str, ...] = ()
+    steady: bool = False
 
 
 def dump(value: Any) -> str:
