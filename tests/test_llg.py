@@ -14,8 +14,11 @@ import pytest
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from localmem.engine.scripted import BYTES, ByteVocabulary
+from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
+from localmem.grammar.llg import LLGuidanceGrammar
 from localmem.grammar.schema import arguments, call_schema, text
+from localmem.grammar.sources import Cfg, Choice, Json, Regex
 
 SCHEMA = call_schema({"send_message": [arguments({"message": text(20)})]}, longest_thought=20)
 
@@ -97,3 +100,71 @@ def test_a_vocabulary_is_let_go_with_its_tokenizer() -> None:
     del vocabulary, matcher
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("source", "accepted", "refused"),
+    [
+        (Regex("[0-9]{3}-[a-f]+"), ["123-a", "000-fade"], ["12-a", "123-", "123-a ", "123-g"]),
+        (Regex("^(yes|no)$"), ["yes", "no"], ["y", "yesno"]),
+        (Regex("a/b\\.c"), ["a/b.c"], ["a/bxc"]),
+        (
+            Choice(("a.b", 'quo"te', "back\\slash", "new\nline", "ünï😀", "two words")),
+            ['quo"te', "ünï😀"],
+            ["axb", "two"],
+        ),
+        (Cfg('start: "(" start? ")"'), ["()", "((()))"], ["(()", ")("]),
+    ],
+)
+def test_free_forms(source: Regex | Choice | Cfg, accepted: list[str], refused: list[str]) -> None:
+    grammar = LLGuidanceGrammar(source)
+
+    def takes(text: str) -> bool:
+        matcher = grammar.bind(BYTES)
+        return all(map(matcher.accept, text.encode())) and matcher.can_stop
+
+    assert all(map(takes, accepted))
+    assert not any(map(takes, refused))
+    if isinstance(source, Choice):
+        assert all(map(takes, source.texts))
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (Regex("("), "unclosed"),
+        (Regex("a(?=b)"), "look-around"),
+        (Regex("(a)\\1"), "backreference"),
+        (Regex("\\bword"), "lookaround"),
+        (Cfg("start: nothing"), "nothing"),
+        (Cfg('root: "a"'), "start"),
+    ],
+)
+def test_free_forms_that_cannot_be_enforced(source: Regex | Cfg, named: str) -> None:
+    with pytest.raises(GrammarError, match=named) as caught:
+        LLGuidanceGrammar(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plain_string_has_one_spelling() -> None:
+    written = json.dumps({"content": 'a\n"b"\\'})
+    for plain, other in ((False, True), (True, False)):
+        grammar = LLGuidanceGrammar(Json(arguments({"content": text(20)}), plain=plain))
+        assert _takes(grammar, written)
+        assert _takes(grammar, written.replace("\\n", "\\u000a")) is other
+
+
+def _takes(grammar: LLGuidanceGrammar, document: str) -> bool:
+    matcher = grammar.bind(BYTES)
+    return all(map(matcher.accept, document.encode())) and matcher.complete
+
+
+def test_a_copy_knows_nothing_of_what_another_generation_wrote() -> None:
+    grammar = LLGuidanceGrammar(Json({"type": "array", "items": {"type": "integer"}}))
+    first = grammar.bind(BYTES)
+    assert all(map(first.accept, b"[1, 2"))
+    second = grammar.bind(BYTES)
+    assert second.forced() == [ord("[")]
+    assert all(map(first.accept, b"]"))
+    assert first.complete
+    assert not second.complete

@@ -1,44 +1,65 @@
-"""compile_grammar: a JSON Schema or a Python type -> a Grammar, not yet bound to a model."""
+"""compile_grammar: what a person gives -> a Grammar of the backend that is to run it, not yet bound to a model.
+
+Knows which backend takes which source, and nothing of how any of them works. A backend is imported when it is wanted.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from localmem.errors import GrammarError
+from localmem.grammar.sources import Cfg, Choice, Gbnf, Json, Regex, Source
+from localmem.grammar.types import source_of
 from localmem.protocols import Grammar
 
-Backend = Literal["llguidance"]
-BACKENDS: tuple[Backend, ...] = ("llguidance",)
+Backend = Literal["llguidance", "gbnf", "outlines"]
+BACKENDS: tuple[Backend, ...] = ("llguidance", "gbnf", "outlines")
+
+#: The backends that take a source, the natural one first, and what the source is called.
+_TAKEN: dict[type, tuple[str, tuple[Backend, ...]]] = {
+    Json: ("A JSON Schema", ("llguidance", "gbnf", "outlines")),
+    Regex: ("A regular expression", ("llguidance", "outlines")),
+    Choice: ("A choice of texts", ("llguidance", "gbnf", "outlines")),
+    Cfg: ("A grammar in Lark's notation", ("llguidance", "outlines")),
+    Gbnf: ("A grammar in GBNF", ("gbnf",)),
+}
 
 
-def compile_grammar(schema: Mapping[str, Any] | str | type, *, backend: Backend = "llguidance") -> Grammar:
-    """The constraint that makes a generation a document of `schema`.
+def compile_grammar(given: Any, *, backend: Backend | None = None) -> Grammar:
+    """The constraint that makes a generation a text that `given` allows, and nothing else.
 
-    `schema` is a JSON Schema (a mapping, or its JSON text) or a class with a `model_json_schema` (Pydantic). Documents
-    are written without optional whitespace: `{"a": 1, "b": 2}`, keys in the schema's order.
+    `given` is a JSON Schema (a mapping, or its JSON text), a Pydantic model, a dataclass or another Python type, an
+    output type of outlines, or one of `localmem.grammar.sources`. For a schema or a type the text is a JSON document,
+    written in one layout: `{"a": 1, "b": [2, 3]}`, keys in the schema's order.
 
-    Raises GrammarError, whose `path` is the JSON path of the cause, if the schema cannot be enforced exactly.
+    `backend` runs the grammar; None takes the natural one:
+
+    - "llguidance": all but GBNF. The fastest, and natural for what it takes.
+    - "gbnf": llama.cpp's own grammars; a JSON Schema, a choice of texts, and natural for GBNF.
+    - "outlines": a JSON Schema that does not refer to itself, a regular expression or a choice of texts. A grammar in
+      Lark's notation is not regular, and goes to llguidance.
+
+    Raises GrammarError, whose `path` is the JSON path of the cause, for what cannot be enforced exactly, before any
+    token is generated.
     """
-    if backend not in BACKENDS:
+    if backend is not None and backend not in BACKENDS:
         raise GrammarError(f"There is no grammar backend {backend!r}; use one of: {', '.join(BACKENDS)}.")
-    from localmem.grammar.llg import LLGuidanceGrammar  # heavy: loaded when a grammar is wanted
+    source = source_of(given)
+    what, takers = _TAKEN[type(source)]
+    if backend is not None and backend not in takers:
+        raise GrammarError(f"{what} is not run by backend {backend}; use backend {' or '.join(takers)}.")
+    return _compiled(source, backend or takers[0])
 
-    return LLGuidanceGrammar(_json_schema(schema))
 
+def _compiled(source: Source, backend: Backend) -> Grammar:
+    if isinstance(source, Gbnf) or (backend == "gbnf" and isinstance(source, Json | Choice)):
+        from localmem.grammar.gbnf import GbnfGrammar
 
-def _json_schema(schema: Mapping[str, Any] | str | type) -> Mapping[str, Any]:
-    if isinstance(schema, Mapping):
-        return schema
-    if isinstance(schema, type):
-        if hasattr(schema, "model_json_schema"):
-            return dict(schema.model_json_schema())
-        raise GrammarError(f"{schema.__name__} is not a Pydantic model; give a JSON Schema.")
-    try:
-        parsed = json.loads(schema)
-    except ValueError as error:
-        raise GrammarError(f"The schema is not JSON: {error}.") from error
-    if not isinstance(parsed, dict):
-        raise GrammarError("A JSON Schema is an object.")
-    return parsed
+        return GbnfGrammar(source)
+    if backend == "outlines" and not isinstance(source, Cfg):
+        from localmem.grammar.outlines import OutlinesGrammar
+
+        return OutlinesGrammar(source)
+    from localmem.grammar.llg import LLGuidanceGrammar
+
+    return LLGuidanceGrammar(source)

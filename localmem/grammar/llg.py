@@ -2,7 +2,8 @@
 
 llguidance works on bytes and on a model's list of token bytes; it tells which tokens are forced, validates a sampled
 token in microseconds and computes a mask in well under a millisecond. Building its tokenizer takes up to a second for a
-large vocabulary, so that is done once a vocabulary.
+large vocabulary, so that is done once a vocabulary. A grammar is parsed once for each vocabulary, within llguidance's
+limits of work and size; each generation gets a copy, which knows what earlier ones have found out.
 """
 
 from __future__ import annotations
@@ -14,14 +15,24 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from localmem.errors import GrammarError
-from localmem.grammar.closing import Closing
+from localmem.grammar.enforced import refuse_unenforced, subschemas
+from localmem.grammar.plans import Plan, plan_for
+from localmem.grammar.sources import Cfg, Choice, Json, Regex
 from localmem.protocols import End, Vocabulary
 
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_LAYOUT = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": False,
+    "coerce_one_of": False,
+}
+_PLAIN_ESCAPES = 'n\\"'
+_LIMITS = LLParserLimits()  # llguidance's own: work to compile, work a step, and states
 _tokenizers: weakref.WeakKeyDictionary[Vocabulary, LLTokenizer] = weakref.WeakKeyDictionary()
 
 
@@ -51,42 +62,110 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
     return _tokenizers[vocabulary]
 
 
+def _source_text(source: Json | Regex | Choice | Cfg) -> str:
+    match source:
+        case Json(schema=schema, plain=plain):
+            refuse_unenforced(schema)
+            return _json_source(_dumped(schema), plain)
+        case Regex(pattern=pattern):
+            return _valid(str(LLMatcher.grammar_from_regex(pattern)), "This regular expression")
+        case Choice(texts=texts):
+            return _valid(str(LLMatcher.grammar_from_regex("|".join(map(_literal, texts)))), "This choice")
+        case Cfg(lark=lark):
+            return _valid(str(LLMatcher.grammar_from_lark(lark)), "This grammar")
+
+
+def _literal(text: str) -> str:
+    """A regular expression for exactly this text."""
+    return "".join(c if c.isascii() and c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)
+
+
+def _dumped(schema: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GrammarError(f"This is not a JSON Schema: {error}.") from error
+
+
 @lru_cache(maxsize=32)
-def _checked(schema: str) -> str:
+def _json_source(schema: str, plain: bool) -> str:
     """llguidance's form of a schema, if all of it can be enforced. Cached: most steps offer what the last one did."""
     try:
-        source = str(LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT))
+        source = _json_grammar(schema, plain)
     except ValueError as error:
         raise GrammarError(f"This is not a JSON Schema: {error}.") from error
-    failed, messages = LLMatcher.validate_grammar_with_warnings(source)
-    if failed or messages:  # a warning means that a keyword was ignored: weaker than what was asked for
-        raise GrammarError(f"This schema cannot be enforced: {' '.join(messages[0].split())}")
+    cause = _cause(source)
+    if cause is None:
+        return source
+    path = _blame(json.loads(schema))
+    where = f" at {path}" if path != "$" else ""
+    raise GrammarError(f"This schema cannot be enforced{where}: {cause}.", path)
+
+
+def _json_grammar(schema: str, plain: bool = False) -> str:
+    layout = {**_LAYOUT, "json_allowed_escapes": _PLAIN_ESCAPES} if plain else _LAYOUT
+    return str(LLMatcher.grammar_from_json_schema(schema, overrides=layout))
+
+
+def _valid(source: str, what: str) -> str:
+    cause = _cause(source)
+    if cause is not None:
+        raise GrammarError(f"{what} cannot be enforced: {cause}.")
     return source
 
 
-class LLGuidanceGrammar:
-    """A JSON Schema for llguidance. Raises GrammarError if it cannot be enforced."""
+def _cause(source: str) -> str | None:
+    """Why a grammar cannot be used; None if it can. A warning means that something was ignored: weaker than asked."""
+    failed, messages = LLMatcher.validate_grammar_with_warnings(source, limits=_LIMITS)
+    if not failed and not messages:
+        return None
+    lines = [line for line in str(messages[0]).splitlines() if line.strip(" ^|")]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return " ".join((errors or lines)[0].split()).removeprefix("error: ").rstrip(".")
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.schema = schema
+
+def _blame(root: Mapping[str, Any]) -> str:
+    """The path of the innermost part of a schema that cannot be enforced on its own."""
+    shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
+
+    def fails(part: Any) -> bool:
+        alone = {**shared, **part} if isinstance(part, Mapping) else part
         try:
-            self._source = _checked(json.dumps(schema))
-        except TypeError as error:
-            raise GrammarError(f"This is not a JSON Schema: {error}.") from error
-        self._closing = Closing(schema)
+            return _cause(_json_grammar(json.dumps(alone))) is not None
+        except ValueError:
+            return True
+
+    part, path = root, "$"
+    while True:
+        inner = next(((p, key) for p, key in subschemas(part) if isinstance(p, Mapping) and fails(p)), None)
+        if inner is None:
+            return path
+        part, path = inner[0], path + inner[1]
+
+
+class LLGuidanceGrammar:
+    """A source for llguidance. Raises GrammarError if it cannot be enforced exactly."""
+
+    def __init__(self, source: Json | Regex | Choice | Cfg) -> None:
+        self.source = source
+        self._text = _source_text(source)
+        self._plan = plan_for(source)
+        self._parsed: weakref.WeakKeyDictionary[Vocabulary, LLMatcher] = weakref.WeakKeyDictionary()
 
     def bind(self, vocabulary: Vocabulary) -> LLGuidanceMatcher:
-        return LLGuidanceMatcher(_tokenizer(vocabulary), self._source, self._closing, vocabulary.size)
+        if vocabulary not in self._parsed:
+            self._parsed[vocabulary] = LLMatcher(_tokenizer(vocabulary), self._text, log_level=0, limits=_LIMITS)
+        return LLGuidanceMatcher(self._parsed[vocabulary].deep_copy(), self._plan, vocabulary.size)
 
 
 class LLGuidanceMatcher:
     """One generation's place in a grammar."""
 
-    def __init__(self, tokenizer: LLTokenizer, source: str, closing: Closing, size: int) -> None:
-        self._matcher = LLMatcher(tokenizer, source, log_level=0)
-        self._closing = closing
+    def __init__(self, matcher: LLMatcher, plan: Plan, size: int) -> None:
+        self._matcher = matcher
+        self._plan = plan
         self._size = size
-        self.end_bound = closing.bound()
+        self.end_bound = plan.bound()
 
     def forced(self) -> list[int]:
         return list(self._matcher.compute_ff_tokens())
@@ -109,4 +188,4 @@ class LLGuidanceMatcher:
         return bool(self._matcher.is_accepting())
 
     def end(self, text: str) -> End | None:
-        return self._closing.end(text)
+        return self._plan.end(text)

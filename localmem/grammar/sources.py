@@ -9,9 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """A document of a JSON Schema, written in localmem's layout."""
+    """A document of a JSON Schema, written in localmem's layout.
+
+    `plain` is for functions' schemas, whose strings hold no control character but the newline: each character is then
+    written in one way only, and none by its number.
+    """
 
     schema: Mapping[str, Any]
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

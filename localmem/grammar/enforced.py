@@ -1,0 +1,54 @@
+"""What a JSON Schema may say on the llguidance backend, checked before it sees the schema.
+
+llguidance refuses what it does not know of the standard's keywords; here those are named with their path, and what
+would change its own settings is refused. A word that is no keyword of the standard is documentation, as the standard
+says, and is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from localmem.errors import GrammarError
+
+_NOT_ENFORCED = {
+    "$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef", "additionalItems", "contains", "dependencies",
+    "dependentRequired", "dependentSchemas", "else", "if", "maxContains", "minContains", "not", "propertyNames",
+    "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems", "x-guidance",
+}  # fmt: skip
+
+_ONE = ("additionalProperties", "items", "not", "contains", "propertyNames", "if", "then", "else")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+
+def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
+    """The schemas directly inside one, each with the end of its path."""
+    if not isinstance(schema, Mapping):
+        return
+    for key in _ONE:
+        if isinstance(schema.get(key), Mapping | bool):
+            yield schema[key], f".{key}"
+    for key in _LISTS:
+        if isinstance(schema.get(key), list):
+            yield from ((part, f".{key}[{i}]") for i, part in enumerate(schema[key]))
+    for key in _MAPS:
+        if isinstance(schema.get(key), Mapping):
+            yield from ((part, f".{key}.{name}") for name, part in schema[key].items())
+
+
+def refuse_unenforced(schema: Mapping[str, Any]) -> None:
+    """Raise GrammarError for the first keyword that llguidance does not enforce, or for what is no schema."""
+    todo: list[tuple[Any, str]] = [(schema, "$")]
+    while todo:
+        part, path = todo.pop()
+        if isinstance(part, bool):
+            continue
+        if not isinstance(part, Mapping):
+            raise GrammarError(f"At {path} stands {part!r}, which is no schema.", path)
+        for word in part:
+            if word in _NOT_ENFORCED:
+                at = f"{path}.{word}"
+                raise GrammarError(f"{word} at {path} cannot be enforced; leave it out.", at)
+        todo += [(inner, path + end) for inner, end in subschemas(part)]

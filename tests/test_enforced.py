@@ -1,0 +1,85 @@
+"""What a schema may say on the llguidance backend: the rest is refused by name and path, before the first token."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from localmem.errors import GrammarError
+from localmem.grammar.compile import compile_grammar
+from localmem.grammar.enforced import subschemas
+
+STRING = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "named"),
+    [
+        ({"not": STRING}, "$.not", "not"),
+        ({"type": "array", "contains": STRING}, "$.contains", "contains"),
+        ({"type": "array", "uniqueItems": True}, "$.uniqueItems", "uniqueItems"),
+        ({"properties": {"a": {"if": STRING, "then": {"minLength": 2}}}}, "$.properties.a.if", "if"),
+        (
+            {"items": {"anyOf": [STRING, {"dependentRequired": {"a": ["b"]}}]}},
+            "$.items.anyOf[1].dependentRequired",
+            "d",
+        ),
+        ({"$defs": {"x": {"propertyNames": STRING}}, "$ref": "#/$defs/x"}, "$.$defs.x.propertyNames", "propertyNames"),
+        ({"properties": {"a": {"type": "string", "format": "colour"}}}, "$.properties.a", "colour"),
+        ({"items": {"type": "string", "pattern": "(?=a)"}}, "$.items", "look-around"),
+        ({"properties": {"a": {"oneOf": [STRING, {"type": "string", "maxLength": 3}]}}}, "$.properties.a", "oneOf"),
+        (
+            {"additionalProperties": {"x-guidance": {"lenient": True}, "not": {}}},
+            "$.additionalProperties",
+            "x-guidance",
+        ),
+        ({"x-guidance": {"whitespace_flexible": True}, "type": "object"}, "$.x-guidance", "x-guidance"),
+        ({"$ref": "#/$defs/none"}, "$", "none"),
+        ({"$ref": "https://example.com/schema.json"}, "$", "example.com"),
+        ({"properties": {"a": 5}}, "$.properties.a", "5"),
+        ({"type": "sting"}, "$", "sting"),
+        ({"type": "object", "patternProperties": {"(": {}}}, "$", "unclosed"),
+    ],
+)
+def test_refused(schema: dict[str, Any], path: str, named: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        compile_grammar(schema)
+    assert caught.value.path.startswith(path)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "description": "not a keyword: not, if, contains", "examples": [{"not": 1}]},
+        {"properties": {"not": STRING, "if": STRING, "uniqueItems": STRING}},
+        {"enum": [{"not": 1}, {"contains": 2}]},
+        {"const": {"x-guidance": {"lenient": True}}},
+        {"type": "string", "x-order": 3, "markdownDescription": "y"},
+    ],
+)
+def test_what_only_looks_like_a_keyword_is_none(schema: dict[str, Any]) -> None:
+    compile_grammar(schema)
+
+
+def test_what_cannot_be_compiled_in_time_is_refused() -> None:
+    product = {"allOf": [{"anyOf": [{"properties": {f"a{i}{j}": STRING}} for j in range(4)]} for i in range(9)]}
+    started = time.perf_counter()
+    with pytest.raises(GrammarError, match="too large"):
+        compile_grammar(product)
+    assert time.perf_counter() - started < 30
+    deep: dict[str, Any] = STRING
+    for _ in range(3000):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(GrammarError):
+        compile_grammar(deep)
+
+
+def test_subschemas_have_their_paths() -> None:
+    schema = {"properties": {"a": {}}, "items": [{}, True], "anyOf": [{}], "not": False, "$defs": {"x": {}}}
+    assert {end for _, end in subschemas(schema)} == {
+        ".properties.a", ".items[0]", ".items[1]", ".anyOf[0]", ".not", ".$defs.x",
+    }  # fmt: skip
