@@ -20,7 +20,7 @@ from localmem.engine.ending import Ending, whole_characters
 from localmem.engine.repetition import Repetition
 from localmem.engine.spelling import TokenBytes
 from localmem.errors import GrammarError
-from localmem.protocols import ClosedBy, Finish, Matcher, TextCallback, Vocabulary
+from localmem.protocols import ClosedBy, Finish, Generation, Matcher, TextCallback, Vocabulary
 
 
 class Interrupted(Exception):
@@ -236,6 +236,25 @@ class DecodeLoop:
         if self._unfed:
             self._source.feed(self._unfed)
             self._unfed = []
+
+    def generation(
+        self, *, prompt: int, reused: int, diverged_at: int | None, times: tuple[float, float]
+    ) -> Generation:
+        """What this loop did, after a prompt of so many tokens; `times` are `ttft_s` and `decode_s`."""
+        out = self._out
+        return Generation(
+            text=self.text,
+            tokens=out.tokens,
+            finish=out.finish,
+            closed_by=out.closed_by,
+            closed_paths=out.closed_paths,
+            prompt_tokens=prompt,
+            reused_tokens=reused,
+            forced_tokens=out.forced,
+            ttft_s=times[0],
+            decode_s=times[1],
+            diverged_at=diverged_at,
+        )
 
     @property
     def text(self) -> str:

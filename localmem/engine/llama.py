@@ -18,7 +18,7 @@ from pathlib import Path
 import llama_cpp
 
 from localmem.engine.chat_format import CHATML, TemplateFormat
-from localmem.engine.decoding import Decoded, DecodeLoop, Source
+from localmem.engine.decoding import DecodeLoop, Source
 from localmem.engine.kv import Match
 from localmem.engine.llama_source import LlamaSource
 from localmem.engine.loading import LlamaOptions, apply_adapter, load_model, new_context
@@ -50,7 +50,7 @@ class LlamaEngine:
         self._spell = TokenBytes(self.vocabulary)
         self._abort = AbortFlag(self._context)
         self._source = LlamaSource(self._context, self._model, self.vocabulary, self._abort)
-        self._job: Job[tuple[Match, Decoded, float, float]] | None = None
+        self._job: Job[tuple[Match, float, float]] | None = None
         self._turn = threading.RLock()
         self._closed = False
         #: Set to a dict, it collects the nanoseconds of each part of decoding, call by call.
@@ -95,20 +95,9 @@ class LlamaEngine:
                 self._abort,
                 after=lambda: self._settle(loop),
             )
-            match, out, first, last = self._job.result(on_text)
-        return Generation(
-            text=loop.text,
-            tokens=out.tokens,
-            finish=out.finish,
-            closed_by=out.closed_by,
-            closed_paths=out.closed_paths,
-            prompt_tokens=len(tokens),
-            reused_tokens=match.reused,
-            forced_tokens=out.forced,
-            ttft_s=first - started,
-            decode_s=last - first,
-            diverged_at=match.diverged_at,
-        )
+            match, first, last = self._job.result(on_text)
+        times = first - started, last - first
+        return loop.generation(prompt=len(tokens), reused=match.reused, diverged_at=match.diverged_at, times=times)
 
     def _loop(self, matcher: Matcher | None, max_tokens: int) -> DecodeLoop:
         source: Source = self._source
@@ -119,16 +108,16 @@ class LlamaEngine:
 
     def _run(
         self, loop: DecodeLoop, tokens: list[int], sampling: Sampling, hand_on: TextCallback
-    ) -> tuple[Match, Decoded, float, float]:
-        """In the worker: how the prompt met the cache, what was decoded, and when its first and last token came."""
+    ) -> tuple[Match, float, float]:
+        """In the worker: how the prompt met the cache, and when its first and last token came."""
         match = self._source.begin(tokens, sampling)
         try:
-            out = loop.run(tokens[match.reused :], hand_on)
+            loop.run(tokens[match.reused :], hand_on)
         except BaseException:
             self._source.resync()
             raise
         last = time.perf_counter()
-        return match, out, self._source.first_sample or last, last
+        return match, self._source.first_sample or last, last
 
     def _settle(self, loop: DecodeLoop) -> None:
         """In the worker, after the result is out. What cannot be fed is not in the log: the next prompt brings it."""

@@ -112,18 +112,8 @@ class ScriptedEngine:
         out = loop.run(tokens[reused:], on_text or (lambda _: None))
         loop.settle()
         source.check(loop.text, out.finish)
-        return Generation(
-            text=loop.text,
-            tokens=out.tokens,
-            finish=out.finish,
-            closed_by=out.closed_by,
-            closed_paths=out.closed_paths,
-            prompt_tokens=len(tokens),
-            reused_tokens=reused,
-            forced_tokens=out.forced,
-            decode_s=time.perf_counter() - started,
-            diverged_at=diverged,
-        )
+        times = 0.0, time.perf_counter() - started
+        return loop.generation(prompt=len(tokens), reused=reused, diverged_at=diverged, times=times)
 
     def _next_answer(self, prompt: str) -> str | None:
         answer = self.answers.popleft() if self.answers else self._script(prompt) if self._script else None

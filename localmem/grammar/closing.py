@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from localmem.grammar.number_ends import finish_number, fits
@@ -60,6 +61,10 @@ class Closing:
 
     def bound(self) -> int | None:
         """An upper bound, in bytes, of what `end` returns for any text; None if there is none (a recursive schema)."""
+        return self._bound
+
+    @cached_property
+    def _bound(self) -> int | None:
         try:
             self._shapes.least(self._root)
             return self._shapes.bound(self._root)
