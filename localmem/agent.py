@@ -18,6 +18,7 @@ from localmem.context import MainContext
 from localmem.documents import document_from_text
 from localmem.errors import ConfigError, ContextError, FunctionError
 from localmem.events import TRIGGERS, Event, Kind
+from localmem.extracting import Asking, extract
 from localmem.functions import Function
 from localmem.generating import Caller, OnText
 from localmem.memory.archival import Archival
@@ -106,6 +107,14 @@ class Agent:
         """Say something to the agent and return what it answers."""
         said = [event.text for event in self.send(text) if event.kind is Kind.ASSISTANT]
         return said[-1] if said else ""
+
+    def extract(
+        self, text: str, type: Any, *, max_tokens: int = 512, temperature: float = 0.0, allow_cut: bool = False
+    ) -> Any:
+        """What `type` asks for, out of `text`; see `localmem.extracting`. GrammarError if cut, unless `allow_cut`."""
+        with self.indexer.paused():
+            found = extract(self.engine, text, type, Asking(max_tokens, temperature))
+        return found.value if allow_cut else found.whole()
 
     def heartbeat(self, *, on_text: OnText | None = None) -> Iterator[Event]:
         """Let the agent act without being spoken to."""
@@ -242,9 +251,7 @@ class Agent:
         """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
         limit = self.core[label].limit
         if len(value) > limit:
-            raise FunctionError(
-                f"Block {label} takes {limit} characters and this has {len(value)} characters; shorten it."
-            )
+            raise FunctionError(f"Block {label} takes {limit} characters and this has {len(value)}; shorten it.")
         text = f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
         return self._edit_block(text, lambda: self.core.set(label, value))
 

@@ -13,6 +13,7 @@ import enum
 import inspect
 import types
 import typing
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union
@@ -67,6 +68,9 @@ class Function:
         return Outcome(text)
 
 
+_marked: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
 def function(run: AnyFunction) -> AnyFunction:
     """Mark a typed, documented function as callable by the model. It is checked here, and returned as it is.
 
@@ -76,7 +80,13 @@ def function(run: AnyFunction) -> AnyFunction:
     ...     return a + b
     """
     describe(run)
+    _marked.add(run)
     return run
+
+
+def is_marked(run: object) -> bool:
+    """Whether `function` has marked it: what is looked for in a file of functions."""
+    return inspect.isfunction(run) and run in _marked
 
 
 def describe(run: Callable[..., Any]) -> Function:

@@ -28,6 +28,7 @@ ROWS = (
     ("memory", "grammar", "engine"),
     (LOOP,),
     ("",),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )
@@ -49,6 +50,7 @@ IMPORTERS = {
     "rich": ("cli/",),
     "prompt_toolkit": ("cli/",),
     "jinja2": ("engine/",),
+    "jsonschema": ("bench/",),
     "yaml": ("config/", "cli/models_file.py", "prefix.py"),
     "platformdirs": ("config/",),
 }

@@ -20,10 +20,11 @@ from localmem.errors import LocalmemError
 #: Command -> the module that holds it (under its own name), and what it does.
 _COMMANDS = {
     "chat": ("localmem.cli.chat", "Talk to an agent."),
-    "run": ("localmem.cli.run", "Take one turn without a terminal: text in, reply out."),
+    "run": ("localmem.cli.run", "Take one turn without a terminal, or write text of a wanted form."),
     "agents": ("localmem.cli.agents", "List, show and remove agents."),
     "load": ("localmem.cli.load", "Give an agent documents to search."),
     "search": ("localmem.cli.search", "Search an agent's memory."),
+    "bench": ("localmem.cli.bench", "Measure how fast your model writes, and that all it writes is valid."),
     "models": ("localmem.cli.models", "List, inspect, fetch and add models."),
     "doctor": ("localmem.cli.doctor", "Check this installation and say what to do about each problem."),
 }

@@ -1,4 +1,4 @@
-"""localmem run: one turn without a terminal. The reply on stdout, all else on stderr.
+"""localmem run: one turn without a terminal, or one text of a wanted form. The result on stdout, all else on stderr.
 
 Knows what a script needs: plain text or one JSON document out, and an exit code.
 """
@@ -14,6 +14,7 @@ import click
 from localmem.cli import console
 from localmem.cli.chat_screen import Screen
 from localmem.cli.session import Flags, agent_options, note, open_session, tolerate_any_text
+from localmem.cli.structured import Wish, run_structured, structured_options
 from localmem.cli.turns import run_turn
 from localmem.events import Event, Kind
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @agent_options
+@structured_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: the reply, every event, and the stats.")
 @click.option("--quiet", "-q", is_flag=True, help="No thoughts and calls on stderr.")
 @click.option("--debug", is_flag=True, help="What each generation took, on stderr.")
@@ -32,10 +34,16 @@ def run(ctx: click.Context, /, as_json: bool, quiet: bool, debug: bool, text: tu
     """Say TEXT to an agent and print its reply.
 
     What is piped in is put behind TEXT; with - it is all there is. Exits with 130 if Ctrl-C stopped the reply.
+
+    With --schema, --grammar, --regex or --choice no agent takes part: the model alone answers TEXT, in that form and at
+    temperature 0, and nothing is stored. Exits with 1 if the result is unfinished.
     """
     tolerate_any_text()
+    wish = Wish.take(ctx, options)
     flags = Flags.take(options)
     message = _message(" ".join(text))
+    if wish is not None:
+        ctx.exit(run_structured(flags, wish, message, as_json=as_json))
     agent = open_session(flags)
     try:
         left = agent.unanswered

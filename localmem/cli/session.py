@@ -60,7 +60,14 @@ def agent_options(command: Command) -> Command:
         click.option("--human", metavar="NAME|FILE", help="What a new agent knows of you."),
         click.option("--n-ctx", type=click.IntRange(min=0), metavar="N", help="Tokens of main context; 0: what fits."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Makes the sampling repeatable."),
-        click.option("--temp", type=click.FloatRange(0, 10), metavar="T", help="The temperature; 0: the likeliest."),
+        click.option(
+            "--temp",
+            "--temperature",
+            "temp",
+            type=click.FloatRange(0, 10),
+            metavar="T",
+            help="The temperature; 0: the likeliest.",
+        ),
         click.option("--prompt", type=click.Choice(["compact", "fewshot"]), help="The prompt preset."),
     ]
     for option in reversed(options):
