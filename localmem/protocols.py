@@ -161,10 +161,10 @@ class ChatFormat(Protocol):
         """All tokens of one whole message. `first` marks the message that begins the conversation."""
         ...
 
-    def introduction(self, text: str, functions: Sequence[Mapping[str, Any]]) -> list[int]:
+    def introduction(self, text: str, functions: Sequence[Mapping[str, Any]]) -> list[int] | None:
         """The message that begins a conversation: `text`, and the functions as the template presents them.
 
-        Each is given as OpenAI describes a tool. Only where `call_format` says that there is a place for them.
+        Each is given as OpenAI describes a tool. None if the template has no place for them.
         """
         ...
 

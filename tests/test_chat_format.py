@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 from chat_templates import QWEN25, TEMPLATES
 
-from localmem.engine.chat_format import CHATML, Template, TemplateFormat
+from localmem.engine.chat_format import CHATML, TemplateFormat
 from localmem.engine.scripted import BYTES
+from localmem.engine.template import Template
 from localmem.errors import ModelError
 from localmem.protocols import Role
 

@@ -12,15 +12,16 @@ Knows nothing of events or calls.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from localmem.engine.call_format import recognise
+from localmem.engine.introduction import introduction
+from localmem.engine.template import Template
 from localmem.errors import ModelError
-from localmem.protocols import Role, Vocabulary
+from localmem.protocols import CallFormat, Content, Role, Vocabulary
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -39,62 +40,6 @@ class Turn:
 
     before: str
     after: str
-
-
-#: What a template raises that does not take a conversation, or was never meant to.
-_REFUSALS = (
-    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError,
-    MemoryError,
-)  # fmt: skip
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """jinja2's sandbox, in which no text is multiplied and no power taken either: they could fill the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or not all(isinstance(value, int | float) for value in (left, right)):
-            raise jinja2.exceptions.SecurityError(f"{operator} of {type(left).__name__} and {type(right).__name__}")
-        return super().call_binop(context, operator, left, right)
-
-
-class Template:
-    """A chat template, run in jinja2's sandbox. `render` returns None where the template refuses the conversation."""
-
-    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
-        # The settings that Hugging Face's apply_chat_template uses; the date is left to the template's own default,
-        # for nothing that changes from day to day may stand before the newest message.
-        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-        environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = _to_json  # jinja2's own makes HTML of it
-        self._tail = ""
-        self._known = {"bos_token": bos, "eos_token": eos, "tools": None, "enable_thinking": False}
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ModelError(
-                f"The chat template cannot be read: {error}. Set chat_template: in models.yaml."
-            ) from error
-        alone, both = self.render(_U), self.render(_U, _X)
-        if eos and alone is not None and alone.endswith(eos) and not (both or "").startswith(alone):
-            self._tail = eos  # Phi ends every conversation with it, and no message
-
-    def render(self, *messages: tuple[str, str]) -> str | None:
-        conversation = [{"role": role, "content": content} for role, content in messages]
-        try:
-            text = self._template.render(messages=conversation, add_generation_prompt=False, **self._known)
-        except _REFUSALS:
-            return None
-        return text.removesuffix(self._tail)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> Any:
-    raise jinja2.TemplateError(message)
 
 
 def _between(whole: str | None, before: str | None, around: str | None) -> Turn | None:
@@ -145,7 +90,7 @@ class TemplateFormat:
         self._bos = [] if bos is None else [bos]
         bos_text = "" if bos is None else vocabulary.token_bytes(bos).decode("utf-8", "replace")
         eos_text = "" if eos is None else vocabulary.token_bytes(eos).decode("utf-8", "replace")
-        template = Template(source, bos=bos_text, eos=eos_text)
+        self._template = template = Template(source, bos=bos_text, eos=eos_text)
         user, assistant = _find_turn(template, "user"), _find_turn(template, "assistant")
         if user is None or assistant is None:
             raise ModelError(
@@ -176,10 +121,32 @@ class TemplateFormat:
         tokenize = self._vocabulary.tokenize
         return tokenize(turn.before, special=True), tokenize(turn.after, special=True)
 
-    def message(self, role: Role, text: str, *, first: bool = False) -> list[int]:
+    def message(self, role: Role, content: Content, *, first: bool = False) -> list[int]:
         before, after = self._halves[self._first if first and role == "system" else self.turns[role]]
-        content = self._vocabulary.tokenize(text)
-        return [*(self._bos if first else []), *before, *content, *after]
+        return [*(self._bos if first else []), *before, *self._tokenize(content), *after]
+
+    def _tokenize(self, content: Content) -> list[int]:
+        """The tokens of texts, in which no name of a control token becomes one, and of the ids among them."""
+        if isinstance(content, str):
+            return self._vocabulary.tokenize(content)
+        return [
+            token
+            for piece in content
+            for token in ([piece] if isinstance(piece, int) else self._vocabulary.tokenize(piece))
+        ]
+
+    def introduction(self, text: str, functions: Sequence[Mapping[str, Any]]) -> list[int] | None:
+        user = self.turns["user"]
+        content = introduction(self._template, self._vocabulary, (user.before, user.after), (text, functions))
+        if content is None:
+            return None
+        tokens = self._tokenize(content)
+        return tokens if not self._bos or tokens[:1] == self._bos else [*self._bos, *tokens]
+
+    @cached_property
+    def call_format(self) -> CallFormat | None:
+        turn = self.turns["assistant"]
+        return recognise(self._template, self._vocabulary, (turn.before, turn.after))
 
     @property
     def opening(self) -> list[int]:

@@ -1,0 +1,210 @@
+"""Free text as a part of a grammar: bounded, whole characters only, and never the look-alike of what may follow it.
+
+Works on tokens alone, whatever backend runs the rest: which tokens are plain text is worked out once a vocabulary, and
+the few that could end the text, or complete a forbidden one, are looked at one by one. Knows no call format.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmem.protocols import End, Vocabulary
+
+_REFUSED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # as in strings of calls: no control character but the newline
+_known: weakref.WeakKeyDictionary[Vocabulary, Characters] = weakref.WeakKeyDictionary()
+
+
+class Characters:
+    """The tokens of one vocabulary as text."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        control = vocabulary.control_tokens
+        self.pieces = [b"" if t in control else vocabulary.token_bytes(t) for t in range(vocabulary.size)]
+        self.plain = np.zeros(vocabulary.size, np.bool_)
+        self.lengths = np.zeros(vocabulary.size, np.int32)
+        #: Tokens that are no whole characters: beginnings and ends of some.
+        self.partial: list[int] = []
+        self._texts: dict[int, str] = {}
+        self._with: dict[str, tuple[list[int], NDArray[np.bool_]]] = {}
+        for token, piece in enumerate(self.pieces):
+            try:
+                text = piece.decode()
+            except UnicodeDecodeError:
+                self.partial.append(token)
+                continue
+            if text and not _REFUSED.search(text):
+                self._texts[token] = text
+                self.lengths[token] = len(text)
+        self.plain[list(self._texts)] = True
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Characters:
+        """Those of `vocabulary`, worked out once."""
+        if vocabulary not in _known:
+            _known[vocabulary] = cls(vocabulary)
+        return _known[vocabulary]
+
+    def having(self, character: str) -> tuple[list[int], NDArray[np.bool_]]:
+        """The tokens in whose text `character` stands, as a list and as a mask."""
+        if character not in self._with:
+            found = [token for token, text in self._texts.items() if character in text]
+            mask = np.zeros(len(self.plain), np.bool_)
+            mask[found] = True
+            self._with[character] = (found, mask)
+        return self._with[character]
+
+
+@dataclass(frozen=True, eq=False)
+class FreeText:
+    """At most `longest` characters that the model chooses, in one line unless `lines`, in at most `most_tokens` tokens.
+
+    `ends` is a text that ends it: "always" needed, only if something was "said", or the model "may" leave it out. It
+    contains none of `never`, and `not_first` does not begin it. A budget that cuts it names `path`.
+    """
+
+    longest: int
+    path: str
+    shortest: int = 0
+    lines: bool = False
+    ends: str = ""
+    ended: Literal["always", "said", "may"] = "may"
+    never: tuple[str, ...] = ()
+    not_first: str = ""
+    most_tokens: int | None = None
+
+    def begin(self, vocabulary: Vocabulary) -> FreeTextRules:
+        return FreeTextRules(self, vocabulary)
+
+    @cached_property
+    def least(self) -> End | None:
+        return self.end("")
+
+    @property
+    def bound(self) -> int:
+        return self.shortest + len(self.ends.encode())
+
+    def end(self, text: str) -> End | None:
+        """What ends `text`; None if it could not stand here."""
+        body, ended = self.split(text)
+        if not self.allows(body, ended):
+            return None
+        if ended:
+            return End()
+        fill = "." * (self.shortest - len(body))
+        needed = self.ended == "always" or (self.ended == "said" and body + fill)
+        rest = fill + (self.ends if needed else "")
+        return End((rest,) if rest else (), (self.path,))
+
+    def split(self, text: str) -> tuple[str, bool]:
+        """`text` without what ends it, and whether that was there."""
+        if self.ends and text.endswith(self.ends):
+            return text[: len(text) - len(self.ends)], True
+        return text, False
+
+    def allows(self, body: str, ended: bool) -> bool:
+        """Whether the text may be `body`, or may begin with it if it has not `ended`."""
+        if len(body) > self.longest or (ended and (len(body) < self.shortest or not (body or self.ended == "always"))):
+            return False
+        if (not self.lines and "\n" in body) or (self.ends and self.ends in body) or _REFUSED.search(body):
+            return False
+        if self.not_first and body.startswith(self.not_first):
+            return False
+        return not any(mark in body for mark in self.never)
+
+
+class FreeTextRules:
+    """One generation's place in a free text."""
+
+    def __init__(self, part: FreeText, vocabulary: Vocabulary) -> None:
+        self._part = part
+        self._vocabulary = vocabulary
+        self._characters = Characters.of(vocabulary)
+        self._data = b""
+        self._count = 0
+        #: What the next token is judged by: whether the text has ended, and whether a character is unfinished.
+        self._ended = self._unfinished = False
+        self._length = 0
+
+    def _after(self, token: int) -> tuple[str, bool, bool] | None:
+        """The text, whether it has ended and whether a character is unfinished after `token`; None if refused."""
+        piece = self._characters.pieces[token]
+        if not piece or self._ended or (self._spent and not self._unfinished and not self._must_end):
+            return None
+        data = self._data + piece
+        unfinished = False
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data" or error.end != len(data):
+                return None
+            text, unfinished = data[: error.start].decode(), True
+        body, ended = self._part.split(text)
+        if unfinished and ended:
+            return None
+        longer = len(body) + unfinished > self._part.longest
+        if longer or not self._part.allows(body, ended) or (self._spent and not self._unfinished and not ended):
+            return None
+        return text, ended, unfinished
+
+    @property
+    def _spent(self) -> bool:
+        """No token of text may be added."""
+        most = self._part.most_tokens
+        return (most is not None and self._count >= most) or self._length >= self._part.longest
+
+    @property
+    def _must_end(self) -> bool:
+        """The text cannot stop without what ends it."""
+        part = self._part
+        needed = part.ended == "always" or (part.ended == "said" and bool(self._data))
+        return bool(part.ends) and needed and not self._ended
+
+    def forced(self) -> list[int]:
+        if self._spent and self._must_end and not self._unfinished:
+            return self._vocabulary.tokenize(self._part.ends)
+        return []
+
+    def accept(self, token: int) -> bool:
+        after = self._after(token)
+        if after is None:
+            return False
+        text, self._ended, self._unfinished = after
+        self._data += self._characters.pieces[token]
+        self._length = len(text)
+        self._count += 1
+        return True
+
+    def mask(self) -> NDArray[np.bool_]:
+        characters, part = self._characters, self._part
+        one_by_one = set(characters.partial)
+        if self._unfinished or self._spent or self._ended:
+            allowed = np.zeros(len(characters.plain), np.bool_)
+        else:
+            allowed = characters.plain & (characters.lengths <= part.longest - self._length)
+        marks = [*part.never, *([part.ends] if part.ends else []), *([] if part.lines else ["\n"])]
+        if part.not_first and not self._data:
+            marks.append(part.not_first)
+        for mark in marks:
+            tokens, having = characters.having(mark[-1])
+            one_by_one.update(tokens)
+            allowed &= ~having
+        for token in one_by_one:
+            allowed[token] = self._after(token) is not None
+        return allowed
+
+    @property
+    def complete(self) -> bool:
+        return self._ended or (self._spent and self.can_stop)
+
+    @property
+    def can_stop(self) -> bool:
+        if self._unfinished or self._must_end:
+            return False
+        return self._ended or self._length >= self._part.shortest
