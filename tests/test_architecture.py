@@ -40,6 +40,7 @@ IMPORTERS = {
     "llguidance": ("grammar/llg.py",),
     "outlines": ("grammar/outlines.py",),
     "outlines_core": ("grammar/outlines.py",),
+    "pydantic": ("grammar/types.py",),
     "faiss": ("memory/vectors.py",),
     "tantivy": ("memory/keywords.py",),
     "sentence_transformers": ("memory/embedder.py",),
