@@ -1,4 +1,4 @@
-"""BFCL: how often a model's call is right, constrained and free, thinking first or not.
+"""BFCL: how often a model's call is right, constrained and free, thinking first or not, in JSON or as the model would.
 
     python -m benchmarks.calls [--model M] [--suite S] [--cases N] [--ways W,W] [--out FILE [--resume]] [--json]
 
@@ -19,7 +19,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from benchmarks.asking import PAIRS, WAYS, Way, read
+from benchmarks.asking import PAIRS, PROMPTS, WAYS, Way
 from benchmarks.bfcl import SUITES, Case, data_folder, load_cases, mismatch
 from benchmarks.intervals import paired, wilson
 from benchmarks.table import table
@@ -34,25 +34,25 @@ Row = dict[str, Any]
 def ask(engine: Engine, case: Case, way: Way, max_tokens: int) -> Row:
     """One case in one way: what was written, what could be read, and BFCL's verdict."""
     started = time.perf_counter()
-    written: list[str] = []
+    chat, written = engine.chat_format, [""]
 
     def watch(piece: str) -> None:
-        written.append(piece)
-        if "}" in piece and read("".join(written)).call is not None:
+        written[0] += piece
+        if any(end in piece for end in "}])>") and way.read(written[0], chat).call is not None:
             engine.interrupt()
 
     row: Row = {"id": case.id, "suite": case.suite, "way": way.name}
     try:
         done = engine.generate(
-            way.prompt(case, engine.chat_format),
-            constraint=way.grammar(case),
+            way.prompt(case, chat),
+            constraint=way.grammar(case, chat),
             max_tokens=max_tokens,
             temperature=0.0,
-            on_text=watch if way.schema is None else None,
+            on_text=watch if way.free else None,
         )
     except GrammarError as refusal:
         return row | {"right": False, "error": "refused", "text": str(refusal), "form": "none"}
-    answer = read(done.text)
+    answer = way.read(done.text, chat)
     error = "no call" if answer.call is None else mismatch(case, [answer.call])
     return row | {
         "right": error is None,
@@ -90,7 +90,7 @@ def head(model: str, max_tokens: int) -> Row:
         "benchmark": "calls",
         "model": model,
         "max_tokens": max_tokens,
-        "tells": {w.name: w.telling for w in WAYS.values()},
+        "prompts": PROMPTS,
     }
 
 
@@ -219,7 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(engine: Engine, cases: Sequence[Case], options: argparse.Namespace) -> Row:
     """Ask what has not been asked yet, writing each result down at once; then the figures of all."""
-    ways = options.ways
+    ways = [way for way in options.ways if WAYS[way].offered(engine.chat_format)]
+    for way in set(options.ways) - set(ways):
+        print(f"left out: {way}; the model's chat template presents no functions", file=sys.stderr)
     first = head(engine.name, options.max_tokens)
     if options.out is not None and options.out.exists() and not options.resume:
         raise SystemExit(f"{options.out} exists; give --resume to go on with it, or another --out.")
