@@ -13,7 +13,8 @@ from typing import Any
 
 import llama_cpp
 
-from localmem.errors import GrammarError, ModelError
+from localmem.engine.gbnf import GbnfParser
+from localmem.errors import ModelError
 from localmem.protocols import TokenRules
 
 _CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -25,7 +26,7 @@ class LlamaVocabulary:
 
     def __init__(self, model: llama_cpp.llama_model_p) -> None:
         self._pointer = llama_cpp.llama_model_get_vocab(model)
-        self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._size = int(llama_cpp.llama_vocab_n_tokens(self.pointer))
         self._lead = self._find_lead()
 
     def _find_lead(self) -> str:
@@ -34,7 +35,8 @@ class LlamaVocabulary:
         return "\x02" if pieces == b" a" else ""
 
     @property
-    def _vocab(self) -> Any:
+    def pointer(self) -> Any:
+        """llama.cpp's own vocabulary. Raises ModelError if its model is gone."""
         if self._pointer is None:  # NULL would crash the process
             raise ModelError("This engine is closed; load the model again.")
         return self._pointer
@@ -46,13 +48,13 @@ class LlamaVocabulary:
     @cached_property
     def bos(self) -> int | None:
         """The token that begins every prompt, None where the model wants none."""
-        if not llama_cpp.llama_vocab_get_add_bos(self._vocab):
+        if not llama_cpp.llama_vocab_get_add_bos(self.pointer):
             return None
-        return int(llama_cpp.llama_vocab_bos(self._vocab))
+        return int(llama_cpp.llama_vocab_bos(self.pointer))
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
-        return frozenset(t for t in range(self._size) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+        return frozenset(t for t in range(self._size) if llama_cpp.llama_vocab_is_eog(self.pointer, t))
 
     @cached_property
     def control_tokens(self) -> frozenset[int]:
@@ -60,7 +62,7 @@ class LlamaVocabulary:
         return frozenset(t for t in range(self._size) if self._is_control(t))
 
     def _is_control(self, token: int) -> bool:
-        attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+        attributes = llama_cpp.llama_vocab_get_attr(self.pointer, token)
         if attributes & _CONTROL:
             return True
         if not attributes & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
@@ -104,7 +106,7 @@ class LlamaVocabulary:
         room = len(data) + 8
         while True:
             buffer = (llama_cpp.llama_token * room)()
-            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, False, special)
+            n = llama_cpp.llama_tokenize(self.pointer, data, len(data), buffer, room, False, special)
             if n >= 0:
                 return list(buffer[:n])
             room = -n
@@ -120,13 +122,17 @@ class LlamaVocabulary:
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
-            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, room, 0, True)
+            n = llama_cpp.llama_token_to_piece(self.pointer, token, buffer, room, 0, True)
             if n >= 0:
                 return buffer.raw[:n]
             room = -n
 
     def gbnf(self, source: str) -> TokenRules:
-        raise GrammarError("GBNF is not run yet.")
+        return self._gbnf.rules(source)
+
+    @cached_property
+    def _gbnf(self) -> GbnfParser:
+        return GbnfParser(self)
 
     def close(self) -> None:
         """The model is gone."""

@@ -22,9 +22,14 @@ def endless(rules: Mapping[str, Rule]) -> str | None:
     return next((name for name in rules if name not in ending), None)
 
 
+def nullable(rules: Mapping[str, Rule]) -> set[str]:
+    """The rules that the empty text fits."""
+    return _growing(rules, may_be_empty)
+
+
 def left_recursive(rules: Mapping[str, Rule]) -> str | None:
     """A rule that may begin with itself."""
-    empty = _growing(rules, may_be_empty)
+    empty = nullable(rules)
     firsts = {name: set(_firsts(rule, empty)) for name, rule in rules.items()}
     done: set[str] = set()
     for start in rules:
