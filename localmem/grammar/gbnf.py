@@ -10,16 +10,16 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localmem.errors import GrammarError
-from localmem.grammar.closing import Closing
 from localmem.grammar.factoring import choice
 from localmem.grammar.gbnf_text import read_gbnf
 from localmem.grammar.json_rules import json_rules
+from localmem.grammar.plans import Plan, plan_for
 from localmem.grammar.rule_checks import may_be_empty, nullable
 from localmem.grammar.rules import Alt, Chars, Ref, Repeat, Rule, Rules, Seq, Text
 from localmem.grammar.sources import Choice, Gbnf, Json
@@ -34,31 +34,16 @@ _LAST = 0x10FFFF
 _OWN_NAME = re.compile(r"-(?:to-|x|part-)\d+$")  # how rules that are added here are called
 
 
-class Plan(Protocol):
-    """Knows how texts of a grammar are ended."""
-
-    def end(self, text: str) -> End | None: ...
-
-    def bound(self) -> int | None: ...
-
-
 class GbnfGrammar:
     """A JSON Schema, some texts or a person's own GBNF, for llama.cpp. Raises GrammarError if it cannot be enforced.
 
-    `plan` says how its texts are ended; a JSON Schema brings its own.
+    `text` is the grammar as llama.cpp gets it.
     """
 
-    def __init__(self, source: Json | Choice | Gbnf, *, plan: Plan | None = None) -> None:
-        self._plan = plan
-        match source:
-            case Json(schema):
-                self.text = _of_schema(_dumped(schema))
-                self._plan = plan or Closing(schema)
-            case Choice(texts):
-                self.text = write_gbnf(_one_of(texts))
-            case Gbnf(text):
-                # Read and written again: llama.cpp's own parser drops a limit above 2,000 without a word.
-                self.text = write_gbnf(read_gbnf(text))
+    def __init__(self, source: Json | Choice | Gbnf) -> None:
+        self.source = source
+        self.text = _source_text(source)
+        self._plan = plan_for(source)
 
     def bind(self, vocabulary: Vocabulary) -> GbnfMatcher:
         return GbnfMatcher(vocabulary.gbnf(self.text), self._plan)
@@ -67,10 +52,10 @@ class GbnfGrammar:
 class GbnfMatcher:
     """One generation's place in a grammar: llama.cpp's token rules, and a plan for the end."""
 
-    def __init__(self, rules: TokenRules, plan: Plan | None) -> None:
+    def __init__(self, rules: TokenRules, plan: Plan) -> None:
         self._rules = rules
         self._plan = plan
-        self.end_bound = plan.bound() if plan is not None else None
+        self.end_bound = plan.bound()
 
     def forced(self) -> list[int]:
         return self._rules.forced()
@@ -90,7 +75,18 @@ class GbnfMatcher:
         return self._rules.can_stop
 
     def end(self, text: str) -> End | None:
-        return self._plan.end(text) if self._plan is not None else None
+        return self._plan.end(text)
+
+
+def _source_text(source: Json | Choice | Gbnf) -> str:
+    match source:
+        case Json(schema):
+            return _of_schema(_dumped(schema))
+        case Choice(texts):
+            return write_gbnf(_one_of(texts))
+        case Gbnf(text):
+            # Read and written again: llama.cpp's own parser drops a limit above 2,000 without a word.
+            return write_gbnf(read_gbnf(text))
 
 
 def _dumped(schema: Mapping[str, Any]) -> str:
@@ -239,17 +235,18 @@ class _Writer:
 
 def _legal_names(rules: Rules) -> dict[str, str]:
     """Names of letters, digits and hyphens; the rule that texts begin at is `root`."""
-    names = {rules.root: "root"}
+    names, taken = {rules.root: "root"}, {"root"}
     for name in rules.rules:
         if name in names:
             continue
         wanted = "".join(c if c.isascii() and c.isalnum() else "-" for c in name) or "rule"
         wanted += "-" if _OWN_NAME.search(wanted) else ""
         legal, number = wanted, 1
-        while legal in names.values():
+        while legal in taken:
             number += 1
             legal = f"{wanted}-{number}"
         names[name] = legal
+        taken.add(legal)
     return names
 
 
