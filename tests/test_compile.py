@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from localmem.engine.scripted import BYTES
 from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
 
 
-class _Model:
-    """As a Pydantic class is."""
-
-    @classmethod
-    def model_json_schema(cls) -> dict[str, Any]:
-        return {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+class _Model(BaseModel):
+    n: int
 
 
 @pytest.mark.parametrize(
@@ -63,7 +60,6 @@ def test_accepted(schema: Any, document: str) -> None:
         "{not json",
         "[1]",
         "true",
-        int,
         {"const": {1, 2}},
     ],
 )

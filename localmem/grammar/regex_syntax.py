@@ -142,7 +142,7 @@ def _same(escape: str) -> str:
     code = escape[1]
     if code == "0":
         raise _refused(r"\0 (write \x00)")
-    if (code.isalpha() and code not in _SAME) or (code in "xuU" and len(escape) == 2):
+    if (code.isascii() and code.isalpha() and code not in _SAME) or (code in "xuU" and len(escape) == 2):
         raise _refused(f"{escape} (not the same in Python and Rust)")
     if not code.isascii() or code == "_":
         return code
