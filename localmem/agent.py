@@ -20,7 +20,7 @@ from localmem.errors import ConfigError, ContextError, FunctionError
 from localmem.events import TRIGGERS, Event, Kind
 from localmem.extracting import Asking, extract
 from localmem.functions import Function
-from localmem.generating import Caller, OnText
+from localmem.generating import Caller, OnText, Speech
 from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.indexing import Indexer
@@ -49,6 +49,7 @@ class Parts:
     functions: Sequence[Function]
     system: Sequence[int]
     preset: str
+    speech: Speech
 
 
 class Agent:
@@ -65,11 +66,10 @@ class Agent:
         self.owns_engine = False
         self._max_steps = max_steps
         self._stop = False
-        self._system, self._preset = parts.system, parts.preset
-        caller = Caller(parts.engine, parts.context, parts.indexer)
+        self._system, self._preset, self._memory_functions = parts.system, parts.preset, parts.memory_functions
+        caller = Caller(parts.engine, parts.context, parts.indexer, parts.speech)
         self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
         self._steps = Steps(parts.store, parts.memory_functions, parts.functions, caller, self._paging)
-        self._memory_functions = parts.memory_functions
         self._steps.recover()
         self._paging.rebuild("open")
         # A program that ends without closing would leave DuckDB and llama.cpp to be torn down in any order.

@@ -6,15 +6,15 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from localmem.context import MainContext
 from localmem.events import FunctionCall, Kind
-from localmem.grammar.compile import compile_grammar
-from localmem.grammar.schema import Schema, call_schema
+from localmem.grammar.call_text import JSON, read_call
+from localmem.grammar.calls import Spoken, call_grammar
+from localmem.grammar.schema import Schema
 from localmem.grammar.streaming import CallStream
 from localmem.memory.indexing import Indexer
-from localmem.protocols import Engine, Generation, Grammar
+from localmem.protocols import CallFormat, Engine, Generation, Grammar
 
 #: Gets a kind (THOUGHT or ASSISTANT) and the next piece of its text while it is generated: provisional.
 OnText = Callable[[Kind, str], None]
@@ -23,6 +23,17 @@ _LONGEST_THOUGHT = 200
 _TOKENS_A_CHARACTER = 3  # at worst, nearly: a Chinese one in a vocabulary that has only its bytes
 _AFTER_THOUGHT = 96
 _GRAMMARS_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How an agent's model writes calls: the format, and the tokens that it may think before one where it thinks.
+
+    `thinking_tokens` None is half of the room of a call.
+    """
+
+    format: CallFormat = JSON
+    thinking_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +54,11 @@ class Written:
 class Caller:
     """Lets the model write calls."""
 
-    def __init__(self, engine: Engine, context: MainContext, indexer: Indexer) -> None:
+    def __init__(self, engine: Engine, context: MainContext, indexer: Indexer, speech: Speech | None = None) -> None:
         self.engine = engine
+        self._speech = speech or Speech()
+        #: The format in which calls are written, and earlier ones rendered.
+        self.format = self._speech.format
         self.context = context
         self._indexer = indexer
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
@@ -61,14 +75,14 @@ class Caller:
 
         However it is written, a thought leaves the call itself room within `max_tokens`.
         """
-        room = max(0, max_tokens - _AFTER_THOUGHT) // _TOKENS_A_CHARACTER
-        grammar = self._grammar(call_schema(functions, longest_thought=min(longest_thought, room)))
+        grammar = self._grammar(functions, self._spoken(max_tokens, longest_thought))
         show = on_text or (lambda _kind, _text: None)
         stream = CallStream(
             "send_message",
             "message",
             lambda text: show(Kind.THOUGHT, text),
             lambda text: show(Kind.ASSISTANT, text),
+            self.format,
         )
         with self._indexer.paused():
             generation = self.engine.generate(
@@ -77,13 +91,21 @@ class Caller:
         self.context.measure(generation)
         if generation.finish == "interrupted":
             return Written(generation, stream.thought, stream.text, None)
-        document: dict[str, Any] = json.loads(generation.text)
-        call = FunctionCall(document["function"], document["arguments"])
-        return Written(generation, document["thought"], stream.text, call)
+        thought, function, arguments = read_call(generation.text, self.format)
+        return Written(generation, thought, stream.text, FunctionCall(function, arguments))
 
-    def _grammar(self, schema: Schema) -> Grammar:
-        key = json.dumps(schema)
-        grammar = self._grammars.pop(key, None) or compile_grammar(schema)
+    def _spoken(self, max_tokens: int, longest_thought: int) -> Spoken:
+        """How much may be thought before a call, so that it has room within `max_tokens`."""
+        room = max(0, max_tokens - _AFTER_THOUGHT)
+        most = self._speech.thinking_tokens
+        thinking = max_tokens // 2 if most is None else most
+        if longest_thought < _LONGEST_THOUGHT:
+            thinking = min(thinking, longest_thought // _TOKENS_A_CHARACTER)
+        return Spoken(self.format, min(longest_thought, room // _TOKENS_A_CHARACTER), min(thinking, room))
+
+    def _grammar(self, functions: Mapping[str, Sequence[Schema]], spoken: Spoken) -> Grammar:
+        key = json.dumps([functions, spoken.longest_thought, spoken.thinking_tokens])
+        grammar = self._grammars.pop(key, None) or call_grammar(functions, spoken)
         self._grammars[key] = grammar
         while len(self._grammars) > _GRAMMARS_KEPT:
             self._grammars.popitem(last=False)

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from localmem.agent import Agent, Parts
-from localmem.config import Config, Paths, check_agent_name, load_config
+from localmem.config import Config, ModelConfig, Paths, check_agent_name, load_config
 from localmem.context import MainContext, Window
 from localmem.errors import ConfigError, ModelError
 from localmem.functions import Function, check_names, describe
+from localmem.generating import Speech
 from localmem.memory.archival import Archival
 from localmem.memory.core import Core
 from localmem.memory.embedder import SentenceEmbedder
@@ -39,6 +40,9 @@ class Setting:
     engine: Engine | None = None
     embedder: Embedder | None = None
     use_embedder: bool = True
+    #: How calls are written, in place of what models.yaml says of the model; and the tokens of thinking before one.
+    call_format: Literal["auto", "json", "native"] | None = None
+    thinking: int | None = None
     clock: Callable[[], datetime] = utc_now
 
 
@@ -71,10 +75,11 @@ def open_agent(
     wish = _Wish(name, setting, described, persona, human, max_steps)
     with ExitStack() as undo:
         store = _new_or_old_store(wish, undo)
-        engine, preset, owned = _engine(model, n_ctx, setting)
+        engine, chosen, owned = _engine(model, n_ctx, setting)
         if owned:
             undo.callback(engine.close)
-        agent = _assemble(wish, store, engine, prompt or preset, undo)
+        preset = prompt or (chosen.prompt if chosen is not None else "compact")
+        agent = _assemble(wish, store, engine, (preset, _speech(engine, chosen, setting)), undo)
         agent.owns_engine = owned
         undo.pop_all()
     return agent
@@ -122,23 +127,41 @@ def _embedder(setting: Setting) -> Embedder | None:
         return None
 
 
-def _engine(model: str | Engine | None, n_ctx: int | None, setting: Setting) -> tuple[Engine, str, bool]:
-    """The engine, the prompt preset that goes with it, and whether it was loaded here."""
+def _engine(model: str | Engine | None, n_ctx: int | None, setting: Setting) -> tuple[Engine, ModelConfig | None, bool]:
+    """The engine, what models.yaml says of it unless it was handed over, and whether it was loaded here."""
     engine = model if model is not None and not isinstance(model, str) else setting.engine
     if engine is not None:
-        return engine, "compact", False
+        return engine, None, False
     from localmem.engine.load import load_engine  # llama.cpp takes a while to import
 
     chosen = setting.config.model(model if isinstance(model, str) else None)
     loaded = load_engine(chosen, n_ctx=n_ctx, config=setting.config, paths=setting.paths)
-    return loaded, chosen.prompt, True
+    return loaded, chosen, True
 
 
-def _assemble(wish: _Wish, store: Store, engine: Engine, preset: str, undo: ExitStack) -> Agent:
+def _speech(engine: Engine, chosen: ModelConfig | None, setting: Setting) -> Speech:
+    """How the model writes calls. ConfigError if it is to use its own format and has none that is known."""
+    own = chosen.call_format if chosen is not None else "auto"
+    thinking = chosen.thinking if chosen is not None and chosen.thinking != "auto" else None
+    if setting.thinking is not None:
+        thinking = setting.thinking
+    if (setting.call_format or own) != "native":
+        return Speech()
+    form = engine.chat_format.call_format
+    if form is None:
+        raise ConfigError(
+            f"The chat template of {engine.name} has no way to write a function call that is known; "
+            "set call_format: json in models.yaml."
+        )
+    return Speech(form, thinking)
+
+
+def _assemble(wish: _Wish, store: Store, engine: Engine, manner: tuple[str, Speech], undo: ExitStack) -> Agent:
+    preset, speech = manner
     core = Core(store)
     _add_blocks(store, core, wish.persona, wish.human)
-    system = static_prefix(engine.chat_format, wish.functions, preset)
-    window = Window(engine.n_ctx, overheads(engine))
+    system = static_prefix(engine.chat_format, wish.functions, preset, speech.format)
+    window = Window(engine.n_ctx, overheads(engine, speech.format))
     window.check(prefix_at_limits(engine, core, system, preset))
     context = MainContext(window, engine.chat_format.opening)
     indexer = open_indexer(store, wish.setting)
@@ -151,7 +174,18 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, preset: str, undo: Exit
     )
     memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events)
     parts = Parts(
-        store, core, recall, archival, indexer, engine, context, memory_functions, wish.functions, system, preset
+        store,
+        core,
+        recall,
+        archival,
+        indexer,
+        engine,
+        context,
+        memory_functions,
+        wish.functions,
+        system,
+        preset,
+        speech,
     )
     agent = Agent(wish.name, parts, max_steps=wish.max_steps)
     indexer.start()

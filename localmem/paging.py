@@ -56,7 +56,7 @@ class Paging:
 
     def add(self, event: Event, turn: int) -> None:
         """Append the message of an event that was just committed."""
-        rendered = render(event, after=self._parent(event))
+        rendered = render(event, after=self._parent(event), form=self._caller.format)
         if rendered is not None:
             self._context.append(Message(self.message(rendered), rendered.events, turn, event.kind in TRIGGERS))
 
@@ -118,7 +118,11 @@ class Paging:
         calls = {event.id for event in events if event.kind is Kind.CALL}
         turn = 0
         known = {event.id: event for event in events}
-        for rendered in render_all(events, lambda event: known.get(event.parent or 0) or self._parent(event)):
+
+        def before(event: Event) -> Event | None:
+            return known.get(event.parent or 0) or self._parent(event)
+
+        for rendered in render_all(events, before, self._caller.format):
             if rendered.events[0] in triggers:
                 turn = rendered.events[0]
             opens = not calls.isdisjoint(rendered.events) or rendered.events[0] in triggers

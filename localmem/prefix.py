@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from localmem.errors import ConfigError
-from localmem.events import write_call
 from localmem.functions import Function
+from localmem.grammar.call_text import JSON
+from localmem.grammar.schema import Schema
 from localmem.memory.core import Block
 from localmem.memory_functions import DESCRIPTIONS, Limits
-from localmem.protocols import ChatFormat, Engine, Role
-from localmem.rendering import core_text
+from localmem.protocols import CallFormat, ChatFormat, Content, Engine, Role
+from localmem.rendering import call_content, core_text
 
 PRESETS = ("compact", "fewshot")
 #: The size of a block that is given no other, in characters.
@@ -53,17 +54,62 @@ def block_text(given: str, folder: str) -> str:
         raise ConfigError(f"{given} is no text file and none of: {names} ({error.__class__.__name__}).") from error
 
 
-def static_prefix(chat_format: ChatFormat, functions: Sequence[Function], preset: str) -> list[int]:
+def static_prefix(
+    chat_format: ChatFormat, functions: Sequence[Function], preset: str, form: CallFormat = JSON
+) -> list[int]:
     """The tokens of the segment `system`."""
     if preset not in PRESETS:
         raise ConfigError(f"There is no prompt preset {preset!r}; use one of: {', '.join(PRESETS)}.")
+    tokens = _beginning(chat_format, functions, form)
+    for role, content in _examples(preset, form):
+        tokens += chat_format.message(role, content)
+    return tokens
+
+
+def _beginning(chat_format: ChatFormat, functions: Sequence[Function], form: CallFormat) -> list[int]:
+    """System text and functions: in a native format, as the template presents them if it has a place for them."""
     lines = [f"- {signature}: {description}" for signature, description in DESCRIPTIONS.items()]
     lines += [f"- {function.signature}: {function.description}" for function in functions]
-    system = prompt_text("system.txt").replace("{functions}", "\n".join(lines))
-    tokens = chat_format.message("system", system, first=True)
-    for role, text in _examples(preset):
-        tokens += chat_format.message(role, text)
-    return tokens
+    listed = "\n".join(lines)
+    if form.thought == "inside":
+        return chat_format.message("system", prompt_text("system.txt").replace("{functions}", listed), first=True)
+    system = prompt_text("system_native.txt")
+    presented = chat_format.introduction(system, [*_built_in(), *map(_tool, functions)])
+    if presented is not None:
+        return presented
+    return chat_format.message("system", f"{system}\n\nFunctions:\n{listed}", first=True)
+
+
+def _built_in() -> list[dict[str, Any]]:
+    """The built-in functions as chat templates want them: what each takes now, the grammar knows."""
+    tools = []
+    for signature, description in DESCRIPTIONS.items():
+        name, _, names = signature.removesuffix(")").partition("(")
+        numbers = {"page", "through"}
+        parameters = {key: {"type": "integer" if key in numbers else "string"} for key in names.split(", ")}
+        tools.append(_described(name, description, parameters, list(parameters)))
+    return tools
+
+
+def _tool(function: Function) -> dict[str, Any]:
+    parameters = {name: _plain(schema) for name, schema in function.parameters.items()}
+    required = [name for name in parameters if name not in function.optional]
+    return _described(function.name, function.description, parameters, required)
+
+
+def _described(name: str, description: str, parameters: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": parameters, "required": required}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+def _plain(schema: Schema) -> Schema:
+    """A parameter's schema without the bounds, which the grammar keeps and no model needs to read."""
+    kept: Schema = {key: value for key, value in schema.items() if key in ("type", "enum", "const")}
+    if "anyOf" in schema:
+        kept["anyOf"] = [_plain(branch) for branch in schema["anyOf"]]
+    if "items" in schema:
+        kept["items"] = _plain(schema["items"])
+    return kept
 
 
 def prefix_at_limits(engine: Engine, blocks: Iterable[Block], system: Sequence[int], preset: str) -> int:
@@ -74,12 +120,12 @@ def prefix_at_limits(engine: Engine, blocks: Iterable[Block], system: Sequence[i
     return len(system) + now + growth
 
 
-def _examples(preset: str) -> list[tuple[Role, str]]:
+def _examples(preset: str, form: CallFormat) -> list[tuple[Role, Content]]:
     if preset == "compact":
         return []
     import yaml  # only here: a preset without examples needs none of it
 
-    messages: list[tuple[Role, str]] = []
+    messages: list[tuple[Role, Content]] = []
     entries: list[dict[str, Any]] = yaml.safe_load(prompt_text(f"{preset}.yaml"))
     for number, entry in enumerate(entries, 1):
         head = f"[#{number} 20:10]"
@@ -87,7 +133,8 @@ def _examples(preset: str) -> list[tuple[Role, str]]:
             if role in entry:
                 messages.append((role, f"{head} {entry[role]}"))
         if "call" in entry:
-            messages.append(("assistant", write_call(entry["thought"], entry["call"], entry["arguments"])))
+            call = call_content(entry["thought"], entry["call"], entry["arguments"], form)
+            messages.append(("assistant", call))
         if "result" in entry:
             messages.append(("tool", f"ok: {entry['result']}"))
     return messages

@@ -1,32 +1,34 @@
 """Events -> messages: the role and the text under which each stands in main context. Pure; knows no tokens.
 
-A thought and the call after it are one assistant message, the JSON that the model wrote. An assistant message has none
+A thought and the call after it are one assistant message, as the model writes calls. An assistant message has none
 of its own, for it stands in the call of send_message, unless that call was interrupted. What the model does not see
 renders to None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from localmem.events import Event, Kind, write_call
+from localmem.events import Event, Kind
+from localmem.grammar.call_text import JSON, write_call
 from localmem.memory.core import Block
 from localmem.memory_functions import stamp
-from localmem.protocols import Role
+from localmem.protocols import CallFormat, Content, Role
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One message and the ids of the events that it shows."""
+    """One message and the ids of the events that it shows. `text` has ids among texts where control tokens stand."""
 
     role: Role
-    text: str
+    text: Content
     events: tuple[int, ...]
 
 
-def render(event: Event, *, after: Event | None = None) -> Rendered | None:
+def render(event: Event, *, after: Event | None = None, form: CallFormat = JSON) -> Rendered | None:
     """The message of one event; `after` is the event before it: a call's thought, or what tells that a day is new."""
     head = f"[#{event.id} {_time(event, after)}]"
     thought = after if after is not None and after.kind is Kind.THOUGHT else None
@@ -38,16 +40,24 @@ def render(event: Event, *, after: Event | None = None) -> Rendered | None:
         case Kind.CALL if event.call is not None:
             said = thought.text if thought is not None else ""
             events = (event.id,) if thought is None else (thought.id, event.id)
-            return Rendered("assistant", write_call(said, event.call.function, event.call.arguments), events)
+            return Rendered("assistant", call_content(said, event.call.function, event.call.arguments, form), events)
         case Kind.ASSISTANT if event.details.get("interrupted"):
             said = thought.text if thought is not None else ""
             events = (event.id,) if thought is None else (thought.id, event.id)
-            return Rendered("assistant", write_call(said, "send_message", {"message": event.text}), events)
+            return Rendered("assistant", call_content(said, "send_message", {"message": event.text}, form), events)
         case Kind.RESULT:
             text = event.details.get("shown_text", event.text)
             return Rendered("tool", f"{event.details.get('status', 'ok')}: {text}", (event.id,))
         case _:
             return None
+
+
+def call_content(thought: str, function: str, arguments: Mapping[str, Any], form: CallFormat = JSON) -> Content:
+    """A call as the content of an assistant message."""
+    marks = write_call(thought, function, arguments, form)
+    if len(marks) == 1 and isinstance(marks[0], str):
+        return marks[0]
+    return tuple(mark if isinstance(mark, str) else mark.id for mark in marks)
 
 
 def _time(event: Event, after: Event | None) -> str:
@@ -57,13 +67,15 @@ def _time(event: Event, after: Event | None) -> str:
     return stamp(event.time)
 
 
-def render_all(events: Iterable[Event], parent: Callable[[Event], Event | None]) -> list[Rendered]:
+def render_all(
+    events: Iterable[Event], parent: Callable[[Event], Event | None], form: CallFormat = JSON
+) -> list[Rendered]:
     """The messages of a run of events; `parent` gives the event before each."""
     messages: list[Rendered] = []
     for event in events:
         if event.kind is Kind.ASSISTANT and not event.details.get("interrupted") and messages:
             messages[-1] = replace(messages[-1], events=(*messages[-1].events, event.id))
-        message = render(event, after=parent(event))
+        message = render(event, after=parent(event), form=form)
         if message is not None:
             messages.append(message)
     return messages

@@ -11,30 +11,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from localmem.context import LEVELS, Message, Overheads, merge_due
-from localmem.events import Event, FunctionCall, Kind, write_call
+from localmem.events import Event, FunctionCall, Kind
 from localmem.fitting import longest
 from localmem.generating import Caller, Written
+from localmem.grammar.call_text import JSON
 from localmem.grammar.schema import Schema, arguments, one_of, text
 from localmem.memory.store import Store
 from localmem.prefix import prompt_text
-from localmem.protocols import Engine
-from localmem.rendering import summaries_text
+from localmem.protocols import CallFormat, Engine
+from localmem.rendering import call_content, summaries_text
 
 _THOUGHT = 40
 _LARGE_ID = 999_999
 
 
-def overheads(engine: Engine) -> Overheads:
+def overheads(engine: Engine, form: CallFormat = JSON) -> Overheads:
     """What paging's own texts take in the model's vocabulary, with ids as large as they may get."""
     requests = (
         prompt_text("page_out.txt").replace("{through}", str(_LARGE_ID)),
         prompt_text("merge.txt").format(first=_LARGE_ID, through=_LARGE_ID),
     )
-    call = write_call("x " * (_THOUGHT // 2), "page_out", {"through": _LARGE_ID, "summary": ""})
+    call = call_content("x " * (_THOUGHT // 2), "page_out", {"through": _LARGE_ID, "summary": ""}, form)
     head = f"- [#{_LARGE_ID}-{_LARGE_ID} 2026-12-30 to 12-31] \n"
     return Overheads(
         request=max(len(engine.chat_format.message("system", request)) for request in requests),
-        page_out=len(engine.vocabulary.tokenize(call)) + len(engine.chat_format.ending),
+        page_out=len(engine.chat_format.message("assistant", call)) - len(engine.chat_format.opening),
         summary=len(engine.vocabulary.tokenize(head)),
     )
 

@@ -250,5 +250,6 @@ def test_bundled_files_are_found() -> None:
 def test_defaults_of_the_dataclass_and_the_file_do_not_disagree() -> None:
     """A ModelConfig made in Python runs as one from models.yaml does, but for its window and preset."""
     model, plain = load_config().model("qwen3-4b"), ModelConfig("x", PathSource(Path("x")))
-    for field in ("n_gpu_layers", "threads", "n_batch", "flash_attn", "type_k", "type_v", "sampling", "call_format"):
+    fields = ("n_gpu_layers", "threads", "n_batch", "flash_attn", "type_k", "type_v", "sampling", "call_format")
+    for field in (*fields, "thinking"):
         assert getattr(model, field) == getattr(plain, field), field

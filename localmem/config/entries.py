@@ -80,6 +80,7 @@ class ModelConfig:
     prompt: str = "compact"
     sampling: Sampling = field(default_factory=Sampling)
     call_format: Literal["auto", "json", "native"] = "auto"
+    thinking: int | Literal["auto"] = "auto"
     adapter: Adapter | None = None
     aliases: tuple[str, ...] = ()
     licence: str = ""

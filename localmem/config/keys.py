@@ -44,6 +44,11 @@ def _check_layers(value: Any, where: Where) -> int | str:
     return layers
 
 
+def _check_thinking(value: Any, where: Where) -> int | str:
+    tokens: int | str = value if value == "auto" else checks.whole(0)(value, where)
+    return tokens
+
+
 def _check_switch(value: Any, where: Where) -> str:
     """auto, on or off; YAML reads a bare on and off as booleans."""
     spelled = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
@@ -75,6 +80,7 @@ _SETTINGS: dict[str, Check] = {
     "chat_template": _check_template,
     "prompt": checks.one_of(*PRESETS),
     "call_format": checks.one_of("auto", "json", "native"),
+    "thinking": _check_thinking,
     "sampling": checks.fields(
         {
             "temperature": checks.number(0, math.inf),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from localmem.events import write_call as write_json
 from localmem.protocols import CallFormat, Marks, Tag
 
 #: The format that every model can write: one JSON object, thought first.
@@ -65,8 +66,7 @@ def _met(marks: Sequence[str | Tag]) -> Marks:
 def write_call(thought: str, function: str, given: Mapping[str, Any], form: CallFormat) -> Marks:
     """A call as the grammar makes the model write it. What the form of a thought cannot hold is left out of it."""
     if form.thought == "inside":
-        document = {"thought": thought, "function": function, "arguments": dict(given)}
-        return (json.dumps(document, ensure_ascii=False),)
+        return (write_json(thought, function, given),)
     if form.thought == "thinking":
         before: Marks = (*form.think_open, thought, *line_before(form), *form.think_close)
     else:
