@@ -71,7 +71,7 @@ def _judge(backend: Any, masks: int, case: Case, vocabulary: LlamaVocabulary) ->
         grammar = compile_grammar(case["schema"], backend=backend)
         grammar.bind(vocabulary).mask()
     except GrammarError as error:
-        yield {"refused": str(error), "path": error.path}
+        yield {"refused": str(error)}
         return
     yield {"compile_ms": 1000 * (time.perf_counter() - started)}
     reader = Reader(grammar, vocabulary, case["schema"], masks=masks)
@@ -147,7 +147,7 @@ def measure(judge: Judge, backend: str, cases: Sequence[Case], masks: int) -> Fi
                 figures.schemas[f"{kind} compiled"] += 1
                 figures.compile_ms.append(message["compile_ms"])
             elif "refused" in message:
-                figures.causes[cause(message["refused"], message["path"])] += 1
+                figures.causes[cause(message["refused"])] += 1
             elif "instance" in message:
                 _count(figures, case["name"], message)
             elif compiled:
@@ -173,19 +173,20 @@ def _count(figures: Figures, name: str, message: Mapping[str, Any]) -> None:
     figures.wrong += [{"case": name, "instance": message["instance"], "what": each[:300]} for each in what]
 
 
-_QUOTED = re.compile(r'"([^"]+)"|`([^`]+)`')
+_KEYWORD = re.compile(r"(?:The keyword '([^']+)'|^(\S+)) at \$.*cannot be enforced")
+_OF_ALL = re.compile(r"^This schema cannot be enforced(?: at \$[^:]*)?: ")
+_SPECIAL = re.compile(r"[:.]?\s*(?:/.*/|\(.*|\{.*|\[.*|\d+|; |\. ).*$")
 
 
-def cause(message: str, path: str) -> str:
-    """What kind of refusal it is: the keyword that the path ends with, else the message without what is special."""
-    keyword = re.search(r"[.\[]'?\"?(\w+)[\]'\"]*$", path)
-    if keyword and keyword[1] in message:
-        return keyword[1]
-    if "nimplemented keys" in message:
-        return ", ".join(a or b for a, b in _QUOTED.findall(message))
-    return re.sub(r"\s*(?:/.*/|\(.*|\{.*|\[.*|\d+).*$", "", message.removeprefix("This schema cannot be enforced: "))[
-        :70
-    ]
+def cause(message: str) -> str:
+    """What kind of refusal it is: the keyword that is named, else the message without what is special in it."""
+    keyword = _KEYWORD.search(message)
+    if keyword:
+        return keyword[1] or keyword[2]
+    rest = _OF_ALL.sub("", message)
+    if "nimplemented keys" in rest:
+        return ", ".join(re.findall(r'"([^"]+)"', rest))
+    return _SPECIAL.sub("", rest).rstrip(".")[:70]
 
 
 def summary(backend: str, model: str, figures: Figures) -> dict[str, Any]:
