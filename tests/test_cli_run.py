@@ -147,6 +147,177 @@ def test_an_unanswered_message_is_named(line: Line, paths: Paths) -> None:
     assert "left unanswered before: Are you there?" in line.run("run", "-a", "t", "Hi", stdin="").stderr
 
 
+# -- text of a wanted form
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 40}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+ADA = '{"name": "Ada", "age": 36}'
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> dict[str, str]:
+    """Files to name on the command line, by what is in them."""
+    texts = {
+        "schema": json.dumps(PERSON),
+        "list": "[]",
+        "broken": "{",
+        "unenforceable": '{"properties": {"a": {"not": {}}}}',
+        "answers": 'root ::= "yes" | "no" [a-z]*',
+        "gbnf_broken": "root ::= (",
+        "gbnf_undefined": "root ::= foo",
+    }
+    files = {name: tmp_path / f"{name}.txt" for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text)
+    (tmp_path / "latin.txt").write_bytes(b"\xff\xfe{")
+    return {name: str(file) for name, file in files.items()} | {"latin": str(tmp_path / "latin.txt")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "printed"),
+    [
+        (["--schema", "{schema}"], ADA, ADA),
+        (["--schema", json.dumps(PERSON)], ADA, ADA),
+        (["--schema", '{"type": "string"}'], '"a\x9b31mb"', '"a\\u009b31mb"'),
+        (["--regex", "[0-9]{4}"], "1815", "1815"),
+        (["--regex", "(.|\n)*"], "red\x1b[31m", "red"),
+        (["--choice", "yes, no,maybe"], "maybe", "maybe"),
+    ],
+)
+def test_a_form_is_printed_and_nothing_is_stored(
+    line: Line, paths: Paths, forms: dict[str, str], arguments: list[str], answer: str, printed: str
+) -> None:
+    given = [forms.get(word.strip("{}"), word) for word in arguments]
+    done = line.run("run", *given, "How old", "is Ada?", stdin="She is 36.", answers=[answer])
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{printed}\n", "")
+    assert "How old is Ada?\n\nShe is 36." in line.engines[0].prompts[0]
+    assert not paths.data.exists()
+    assert "\x1b" not in done.output
+
+
+def test_json_of_a_form_has_its_finish_and_its_cuts(line: Line) -> None:
+    whole = line.run("run", "--schema", json.dumps(PERSON), "--json", "Hi", stdin="", answers=[ADA])
+    data = json.loads(whole.stdout)
+    assert (data["result"], data["finish"], data["closed_paths"]) == ({"name": "Ada", "age": 36}, "stop", [])
+    assert data["stats"]["generated_tokens"] == len(ADA)
+    text = line.run("run", "--choice", "yes,no", "--json", "Hi", stdin="", answers=["no"])
+    assert json.loads(text.stdout)["result"] == "no"
+
+
+def test_a_cut_form_is_whole_and_says_where_it_was_cut(line: Line) -> None:
+    long = '{"name": "Augusta Ada King, Countess of Lovelac", "age": 36}'
+    flags = ["--schema", json.dumps(PERSON), "--max-tokens", "30"]
+    done = line.run("run", *flags, "Hi", stdin="", answers=[long])
+    assert done.exit_code == 0
+    assert set(json.loads(done.stdout)) == {"name", "age"}
+    assert done.stderr.splitlines() == ["cut at $.name, $.age: --max-tokens 30 was not enough"]
+    data = json.loads(line.run("run", *flags, "--json", "Hi", stdin="", answers=[long]).stdout)
+    assert (data["finish"], data["closed_by"], data["closed_paths"]) == ("closed", "budget", ["$.name", "$.age"])
+
+
+def test_an_unfinished_form_is_printed_and_is_1(line: Line) -> None:
+    flags = ["--regex", "[a-z]+!", "--max-tokens", "4"]
+    done = line.run("run", *flags, "Hi", stdin="", answers=["abcdefgh"])
+    assert (done.exit_code, done.stdout) == (1, "abcd\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert "unfinished" in done.stderr
+    assert "--max-tokens" in done.stderr
+    as_json = line.run("run", *flags, "--json", "Hi", stdin="", answers=["abcdefgh"])
+    assert as_json.exit_code == 1
+    assert (json.loads(as_json.stdout)["result"], json.loads(as_json.stdout)["finish"]) == ("abcd", "length")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["--schema", "no-such-file.json"], "no-such-file.json cannot be read"),
+        (["--schema", "{list}"], "is no JSON Schema"),
+        (["--schema", "{broken}"], "is not JSON"),
+        (["--schema", "{latin}"], "is not text"),
+        (["--schema", '{"type": }'], "is not JSON"),
+        (["--schema", "[]"], "is no JSON Schema"),
+        (["--schema", "{unenforceable}"], "$.properties.a"),
+        (["--schema", '{"type": "string", "format": "no-such"}', "--backend", "gbnf"], "format"),
+        (["--schema", json.dumps(PERSON), "--max-tokens", "5"], "shortest document"),
+        (["--grammar", "no-such-file.gbnf"], "no-such-file.gbnf cannot be read"),
+        (["--grammar", "{answers}", "--backend", "outlines"], "is not run by backend outlines"),
+        (["--regex", "("], "regular expression"),
+        (["--choice", ""], "empty choice"),
+        (["--choice", "yes,,no"], "empty choice"),
+        (["--regex", "a", "--backend", "gbnf"], "is not run by backend gbnf"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_one_line(
+    line: Line, paths: Paths, forms: dict[str, str], arguments: list[str], about: str
+) -> None:
+    done = line.run("run", *(forms.get(word.strip("{}"), word) for word in arguments), "Hi", stdin="", answers=[ADA])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: ")
+    assert about in done.stderr
+    assert not paths.data.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["--regex", "a", "--choice", "b"], "--regex and --choice exclude each other"),
+        (["--schema", "{}", "--regex", "a", "--grammar", "b"], "exclude each other"),
+        (["--choice", "a", "-a", "ada"], "leave --agent out"),
+        (["--choice", "a", "--persona", "x"], "leave --persona out"),
+        (["--max-tokens", "9"], "go with one of"),
+        (["--backend", "gbnf"], "go with one of"),
+        (["--choice", "a", "--max-tokens", "0"], "0 is not in the range"),
+        (["--choice", "a", "--backend", "nope"], "'nope' is not one of"),
+    ],
+)
+def test_forms_that_contradict_are_wrong_usage(line: Line, arguments: list[str], about: str) -> None:
+    done = line.run("run", *arguments, "Hi", stdin="")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert about in done.stderr
+    assert line.engines == []
+
+
+def test_ctrl_c_during_a_form_is_130(line: Line) -> None:
+    def script(_: str) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return ADA
+
+    line.script = script
+    done = line.run("run", "--schema", json.dumps(PERSON), "Hi", stdin="")
+    assert (done.exit_code, done.stdout) == (130, "")
+
+
+def test_the_model_flags_reach_the_engine(line: Line) -> None:
+    line.run("run", "--choice", "a,b", "--n-ctx", "512", "--seed", "7", "--temperature", "1.5", "Hi", stdin="")
+    model, options = line.loaded[0]
+    assert options == {"n_ctx": 512}
+    assert (model.sampling.seed, model.sampling.temperature) == (7, 1.5)
+
+
+@pytest.mark.parametrize("backend", ["llguidance", "gbnf", "outlines"])
+def test_the_bundled_model_writes_a_form_on_each_backend(with_models: Path, backend: str, paths: Paths) -> None:
+    flags = ["--backend", backend, "--n-ctx", "1024", "--max-tokens", "40"]
+    done = localmem("run", "--schema", json.dumps(PERSON), *flags, "Who is Ada?", stdin="Ada is 36 years old.")
+    assert done.returncode == 0, done.stderr
+    person = json.loads(done.stdout)
+    assert isinstance(person["name"], str)
+    assert isinstance(person["age"], int)
+    assert not paths.agents.exists()
+
+
+def test_the_bundled_model_follows_a_gbnf_file(with_models: Path, forms: dict[str, str]) -> None:
+    done = localmem("run", "--grammar", forms["answers"], "--n-ctx", "512", "Is water wet? yes or no")
+    assert done.stdout.strip().startswith(("yes", "no"))
+    for broken in ("gbnf_broken", "gbnf_undefined"):
+        failed = localmem("run", "--grammar", forms[broken], "--n-ctx", "512", "Hi")
+        assert (failed.returncode, failed.stdout, len(failed.stderr.splitlines())) == (1, "", 1), failed.stderr
+
+
 # -- the program itself
 
 

@@ -76,6 +76,21 @@ def test_localmem_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> 
     assert Path(found) == installed / "localmem" / "data" / "grammars"
 
 
+def test_the_benchmarks_for_people_are_in_the_wheel(wheel: Path, installed: Path, tmp_path: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"localmem/bench/throughput.py", "localmem/bench/validity.py", "localmem/prompts/extract.txt"} <= set(names)
+    environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    for command in (["bench"], ["bench", "throughput"], ["bench", "validity"], ["run"]):
+        line = [sys.executable, "-W", "error", "-m", "localmem", *command, "--help"]
+        done = subprocess.run(
+            line, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60, check=True
+        )
+        assert "Usage:" in done.stdout
+    loads = [sys.executable, "-c", "import localmem.bench.validity as v; print(v.__file__)"]
+    found = subprocess.run(loads, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60, check=True)
+    assert Path(found.stdout.strip()).is_relative_to(installed)
+
+
 def test_the_entry_point_is_there(installed: Path) -> None:
     (points,) = installed.glob("localmem-*.dist-info/entry_points.txt")
     assert "localmem = localmem.cli:main" in points.read_text()

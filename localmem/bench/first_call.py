@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ def document_of(constraint: Grammar | None) -> Json:
     return source
 
 
-def first_request(engine: Engine, preset: str, longest: int) -> Request:
+def first_request(engine: Engine, preset: str, longest: int, functions: Sequence[Callable[..., Any]] = ()) -> Request:
     """What is asked for first in an agent with one passage and one message, `longest` tokens at most."""
     recorder = _Recorder(engine)
     with tempfile.TemporaryDirectory() as home:
         setting = Setting(load_config(), Paths.under(Path(home)), engine=recorder, embedder=HashEmbedder())
-        with open_agent("bench", setting=setting, prompt=preset) as agent:
+        with open_agent("bench", setting=setting, prompt=preset, functions=functions) as agent:
             agent.archival.insert("Ada's cello teacher is called Rui.")
             with contextlib.suppress(_Asked):
                 list(agent.send(MESSAGE))

@@ -10,9 +10,13 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from localmem.errors import ModelError
+
 #: A generation: the tokens that are left to write, and a seed.
 Run = Callable[[int, int], "Tally"]
 Progress = Callable[[int, int], None]
+
+_PATIENCE = 50
 
 
 @dataclass(slots=True)
@@ -118,8 +122,12 @@ def interleaved(contenders: Mapping[str, Run], rounds: int, tokens: int, progres
 
 def _until(tokens: int, run: Run, *, seed: int) -> Tally:
     """Generations, one seed after another, until there are `tokens` tokens."""
-    total = Tally()
+    total, silent = Tally(), 0
     while total.counted < tokens:
         seed += 1
+        before = total.counted
         total.add(run(tokens - total.counted, seed))
+        silent = silent + 1 if total.counted <= before else 0
+        if silent > _PATIENCE:
+            raise ModelError("The model ends its text before the first token, again and again: it cannot be measured.")
     return total

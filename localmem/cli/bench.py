@@ -18,6 +18,7 @@ import click
 from localmem.cli import console
 from localmem.cli.session import Flags, busy, chosen_model, note
 from localmem.config import Paths
+from localmem.grammar.compile import BACKENDS
 
 if TYPE_CHECKING:
     from localmem.config import ModelConfig
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_BACKENDS = ("llguidance", "gbnf", "outlines")
+_LONGEST_CALL = 160
 
 
 @click.group()
@@ -39,6 +40,12 @@ def _model_options(command: Command) -> Command:
         click.option("--n-ctx", type=click.IntRange(min=0), metavar="N", help="Tokens of main context; 0: what fits."),
         click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads; else as models.yaml says."),
         click.option("--json", "as_json", is_flag=True, help="One line of JSON and nothing else."),
+        click.option(
+            "--functions",
+            type=click.Path(path_type=Path),
+            metavar="FILE.py",
+            help="Offer the functions that it decorates with @localmem.function, too.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -58,6 +65,12 @@ def _loaded(model: str | None, n_ctx: int | None, threads: int | None) -> Iterat
         yield engine, chosen
     finally:
         engine.close()
+
+
+def _functions(file: Path | None) -> list[Callable[..., Any]]:
+    from localmem.bench.user_functions import functions_of
+
+    return [] if file is None else functions_of(file)
 
 
 @contextmanager
@@ -83,35 +96,31 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 @click.option(
     "--tokens", type=click.IntRange(min=4), default=64, show_default=True, help="Tokens of each contender a round."
 )
-@click.option("--backend", type=click.Choice(_BACKENDS), multiple=True, help="Only this backend; may be repeated.")
+@click.option("--backend", type=click.Choice(BACKENDS), multiple=True, help="Only this backend; may be repeated.")
+@click.option("--prompt", type=click.Choice(["compact", "fewshot"]), help="The prompt preset.")
 def throughput(
-    model: str | None,
-    n_ctx: int | None,
-    threads: int | None,
-    as_json: bool,
-    rounds: int,
-    tokens: int,
-    backend: tuple[Any, ...],
+    model: str | None, n_ctx: int | None, threads: int | None, as_json: bool, functions: Path | None, **options: Any
 ) -> None:
     """How fast the model writes: freely, and under the grammar of a function call, by each backend.
 
     All write behind the prompt of an agent's first call, in turn, so that a busy machine slows down all of them alike.
     Figures are medians over the rounds.
     """
+    own = _functions(functions)
     with _loaded(model, n_ctx, threads) as (engine, chosen):
         from localmem.bench.first_call import first_request
         from localmem.bench.throughput import Throughput
 
         with busy("reading the prompt"):
-            request = first_request(engine, chosen.prompt, longest=160)
-            measured = Throughput(engine, request, backend or _BACKENDS)
+            request = first_request(engine, options["prompt"] or chosen.prompt, longest=_LONGEST_CALL, functions=own)
+            measured = Throughput(engine, request, options["backend"] or BACKENDS)
             prefill = measured.prefill_rate(2)
         with _progress("writing") as show:
-            result = measured.measure(rounds, tokens, show)
+            result = measured.measure(options["rounds"], options["tokens"], show)
         figures = {
             "benchmark": "throughput",
-            "rounds": rounds,
-            "tokens": tokens,
+            "rounds": options["rounds"],
+            "tokens": options["tokens"],
             **measured.figures(result, measured.pairs()),
             "prefill": {"engine": round(prefill, 1)},
         }
@@ -168,43 +177,32 @@ def _spent(part: Mapping[str, float] | None) -> str:
 @click.option("--calls", type=click.IntRange(min=1), default=200, show_default=True, help="How many calls.")
 @click.option("--temp", "--temperature", "temp", type=click.FloatRange(0, 10), default=2.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another run of chance.")
-@click.option("--backend", type=click.Choice(_BACKENDS), default="llguidance", show_default=True)
-@click.option(
-    "--functions",
-    type=click.Path(path_type=Path),
-    metavar="FILE.py",
-    help="Offer its @localmem.function functions too.",
-)
+@click.option("--backend", type=click.Choice(BACKENDS), default="llguidance", show_default=True)
 @click.option("--execute", is_flag=True, help="Really run them; else their arguments are only bound.")
 @click.pass_context
-def validity(
-    ctx: click.Context, /, model: str | None, n_ctx: int | None, threads: int | None, as_json: bool, **options: Any
-) -> None:
+def validity(ctx: click.Context, /, as_json: bool, functions: Path | None, **options: Any) -> None:
     """Whether every call that the model writes is valid, however hot it is and however few tokens it gets.
 
     Agents live at random in a temporary folder. Each call they ask for is written with a budget of its own, from the
     shortest legal document to 512 tokens, then parsed, held against its schema, and executed. Exits with 1 if any call
     is not valid.
     """
-    from localmem.bench.user_functions import functions_of
-
-    file = options.pop("functions")
-    if options["execute"] and file is None:
+    if options["execute"] and functions is None:
         raise click.UsageError("--execute goes with --functions.")
-    functions = functions_of(file) if file is not None else []
-    with _loaded(model, n_ctx, threads) as (engine, _):
+    own = _functions(functions)
+    with _loaded(options.pop("model"), options.pop("n_ctx"), options.pop("threads")) as (engine, _):
         from localmem.bench.validity import Plan, run_validity
         from localmem.bench.verdicts import verdict
 
         temperature = options.pop("temp")
         with _progress("calls") as show:
-            calls = run_validity(engine, Plan(temperature=temperature, functions=functions, **options), show)
+            calls = run_validity(engine, Plan(temperature=temperature, functions=own, **options), show)
         settings = {"temperature": temperature, "seed": options["seed"], "backend": options["backend"]}
         figures = {"benchmark": "validity", "model": engine.name, "n_ctx": engine.n_ctx, **settings, **verdict(calls)}
     if as_json:
         click.echo(json.dumps(figures, ensure_ascii=False))
     else:
-        _print_validity(figures, executed=options["execute"] or not functions)
+        _print_validity(figures, executed=options["execute"] or not own)
     ctx.exit(0 if figures["valid"] == figures["calls"] else 1)
 
 

@@ -19,6 +19,7 @@ from localmem.cli import console
 from localmem.cli.session import Flags, busy, chosen_model, complain, note
 from localmem.config import Paths
 from localmem.errors import ConfigError, GrammarError
+from localmem.grammar.compile import BACKENDS, compile_grammar
 from localmem.grammar.sources import Choice, Gbnf, Json, Regex, Source
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def structured_options(command: Command) -> Command:
         click.option(
             "--max-tokens", type=click.IntRange(min=1), metavar="N", help=f"Tokens of these four ({_MAX_TOKENS})."
         ),
-        click.option(
-            "--backend", type=click.Choice(["llguidance", "gbnf", "outlines"]), help="What enforces these four."
-        ),
+        click.option("--backend", type=click.Choice(BACKENDS), help="What enforces these four."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -124,7 +123,6 @@ def run_structured(flags: Flags, wish: Wish, message: str, *, as_json: bool) -> 
     source = wish.source()
     model = chosen_model(flags, console.configuration())
     from localmem.extracting import Asking, write
-    from localmem.grammar.compile import compile_grammar
 
     try:
         compile_grammar(source, backend=wish.backend)  # what is wrong with it is said before a model is loaded
@@ -150,7 +148,8 @@ def run_structured(flags: Flags, wish: Wish, message: str, *, as_json: bool) -> 
 def _located(error: GrammarError) -> GrammarError:
     """An error whose line names the JSON path of its cause."""
     text = str(error)
-    return error if error.path in ("", "$") or error.path in text else GrammarError(f"{error.path}: {text}", error.path)
+    named = error.path in ("", "$") or "$." in text
+    return error if named else GrammarError(f"{error.path}: {text}", error.path)
 
 
 def _print(done: Generation, source: Source, model: str, *, as_json: bool) -> None:
