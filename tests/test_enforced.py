@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from localmem.engine.scripted import BYTES
 from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.enforced import subschemas
@@ -27,9 +28,13 @@ STRING = {"type": "string"}
             "d",
         ),
         ({"$defs": {"x": {"propertyNames": STRING}}, "$ref": "#/$defs/x"}, "$.$defs.x.propertyNames", "propertyNames"),
-        ({"properties": {"a": {"type": "string", "format": "colour"}}}, "$.properties.a", "colour"),
-        ({"items": {"type": "string", "pattern": "(?=a)"}}, "$.items", "look-around"),
-        ({"properties": {"a": {"oneOf": [STRING, {"type": "string", "maxLength": 3}]}}}, "$.properties.a", "oneOf"),
+        ({"properties": {"a": {"type": "string", "format": "colour"}}}, "$.properties.a.format", "colour"),
+        ({"items": {"type": "string", "pattern": "(?=a)"}}, "$.items.pattern", "look-around"),
+        (
+            {"properties": {"a": {"oneOf": [STRING, {"type": "string", "maxLength": 3}]}}},
+            "$.properties.a.oneOf",
+            "oneOf",
+        ),
         (
             {"additionalProperties": {"x-guidance": {"lenient": True}, "not": {}}},
             "$.additionalProperties",
@@ -63,6 +68,24 @@ def test_refused(schema: dict[str, Any], path: str, named: str) -> None:
 )
 def test_what_only_looks_like_a_keyword_is_none(schema: dict[str, Any]) -> None:
     compile_grammar(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "document", "fits"),
+    [
+        ({"items": [STRING], "additionalItems": False}, '["a", "b"]', False),
+        ({"items": [STRING], "additionalItems": False}, '["a"]', True),
+        ({"items": [STRING], "additionalItems": {"type": "integer"}}, '["a", 1]', True),
+        ({"items": [STRING], "additionalItems": {"type": "integer"}}, '["a", "b"]', False),
+        ({"items": STRING, "additionalItems": False}, '["a", "b"]', True),
+        ({"additionalItems": False}, "[1]", True),
+    ],
+)
+@pytest.mark.parametrize("draft", [{}, {"$schema": "http://json-schema.org/draft-07/schema#"}])
+def test_additional_items(schema: dict[str, Any], document: str, fits: bool, draft: dict[str, str]) -> None:
+    """A keyword of older drafts, which are what most schemas say they are."""
+    matcher = compile_grammar({**draft, "type": "array", **schema}).bind(BYTES)
+    assert (all(map(matcher.accept, document.encode())) and matcher.can_stop) is fits
 
 
 def test_what_cannot_be_compiled_in_time_is_refused() -> None:

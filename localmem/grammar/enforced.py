@@ -13,7 +13,7 @@ from typing import Any
 from localmem.errors import GrammarError
 
 _NOT_ENFORCED = {
-    "$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef", "additionalItems", "contains", "dependencies",
+    "$dynamicRef", "$recursiveRef", "contains", "dependencies",
     "dependentRequired", "dependentSchemas", "else", "if", "maxContains", "minContains", "not", "propertyNames",
     "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems", "x-guidance",
 }  # fmt: skip

@@ -31,6 +31,12 @@ _LAYOUT = {
     "lenient": False,
     "coerce_one_of": False,
 }
+#: What llguidance says, and the keyword that it says it of.
+_CAUSES = (
+    ("format", "format"), ("oneOf", "oneOf"), ("patternProperty", "patternProperties"), ("regex", "pattern"),
+    ("Properties", "minProperties"), ("Properties", "maxProperties"), ("intersection", "allOf"),
+    ("unclosed", "pattern"), ("look", "pattern"), ("backref", "pattern"), ("Resource", "$ref"), ("ref", "$ref"),
+)  # fmt: skip
 _PLAIN_ESCAPES = 'n\\"'
 _LIMITS = LLParserLimits()  # llguidance's own: work to compile, work a step, and states
 _tokenizers: weakref.WeakKeyDictionary[Vocabulary, LLTokenizer] = weakref.WeakKeyDictionary()
@@ -97,7 +103,7 @@ def _json_source(schema: str, plain: bool) -> str:
     cause = _cause(source)
     if cause is None:
         return source
-    path = _blame(json.loads(schema))
+    path = _blame(json.loads(schema), cause)
     where = f" at {path}" if path != "$" else ""
     raise GrammarError(f"This schema cannot be enforced{where}: {cause}.", path)
 
@@ -124,8 +130,8 @@ def _cause(source: str) -> str | None:
     return " ".join((errors or lines)[0].split()).removeprefix("error: ").rstrip(".")
 
 
-def _blame(root: Mapping[str, Any]) -> str:
-    """The path of the innermost part of a schema that cannot be enforced on its own."""
+def _blame(root: Mapping[str, Any], cause: str) -> str:
+    """The path of the innermost part of a schema that cannot be enforced on its own, and of the keyword in it."""
     shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
 
     def fails(part: Any) -> bool:
@@ -139,7 +145,8 @@ def _blame(root: Mapping[str, Any]) -> str:
     while True:
         inner = next(((p, key) for p, key in subschemas(part) if isinstance(p, Mapping) and fails(p)), None)
         if inner is None:
-            return path
+            words = (word for said, word in _CAUSES if said in cause and word in part)
+            return path + next((f".{word}" for word in words), "")
         part, path = inner[0], path + inner[1]
 
 
