@@ -152,6 +152,8 @@ class _ScriptedSource:
     def sample(self, allowed: NDArray[np.bool_] | None) -> int:
         if self._answer is None:
             return self._random_token(allowed)
+        if self._start < 0:  # the prompt was in the log already, to its last token
+            self._start = len(self._engine._log)
         at = len(self._engine._log) - self._start
         token = self._answer[at] if at < len(self._answer) else _END
         if allowed is None or allowed[token]:
