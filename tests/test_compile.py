@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from pydantic import BaseModel
 from localmem.engine.scripted import BYTES
 from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
+from localmem.grammar.sources import Cfg, Choice, Gbnf, Regex
 
 
 class _Model(BaseModel):
@@ -71,5 +74,62 @@ def test_refused(schema: Any) -> None:
 
 
 def test_an_unknown_backend_is_named() -> None:
-    with pytest.raises(GrammarError, match="'xgrammar'"):
+    with pytest.raises(GrammarError, match="'xgrammar'.*llguidance, gbnf, outlines"):
         compile_grammar({}, backend="xgrammar")  # type: ignore[arg-type]
+
+
+SOURCES = {
+    "json": {"const": "a"},
+    "regex": Regex("a"),
+    "choice": Choice(("a",)),
+    "cfg": Cfg('start: "a"'),
+    "gbnf": Gbnf('root ::= "a"'),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "run_by", "grammar"),
+    [
+        ("json", None, "LLGuidanceGrammar"),
+        ("json", "llguidance", "LLGuidanceGrammar"),
+        ("json", "gbnf", "GbnfGrammar"),
+        ("json", "outlines", "OutlinesGrammar"),
+        ("regex", None, "LLGuidanceGrammar"),
+        ("regex", "llguidance", "LLGuidanceGrammar"),
+        ("regex", "outlines", "OutlinesGrammar"),
+        ("choice", None, "LLGuidanceGrammar"),
+        ("choice", "llguidance", "LLGuidanceGrammar"),
+        ("choice", "gbnf", "GbnfGrammar"),
+        ("choice", "outlines", "OutlinesGrammar"),
+        ("cfg", None, "LLGuidanceGrammar"),
+        ("cfg", "llguidance", "LLGuidanceGrammar"),
+        ("cfg", "outlines", "LLGuidanceGrammar"),
+        ("gbnf", None, "GbnfGrammar"),
+        ("gbnf", "gbnf", "GbnfGrammar"),
+    ],
+)
+def test_which_backend_runs_what(given: str, run_by: Any, grammar: str) -> None:
+    assert type(compile_grammar(SOURCES[given], backend=run_by)).__name__ == grammar
+
+
+@pytest.mark.parametrize(
+    ("given", "run_by", "instead"),
+    [
+        ("regex", "gbnf", "llguidance or outlines"),
+        ("cfg", "gbnf", "llguidance or outlines"),
+        ("gbnf", "llguidance", "gbnf"),
+        ("gbnf", "outlines", "gbnf"),
+    ],
+)
+def test_a_backend_that_cannot_run_it_names_one_that_can(given: str, run_by: Any, instead: str) -> None:
+    with pytest.raises(GrammarError, match=f"not run by backend {run_by}; use backend {instead}\\."):
+        compile_grammar(SOURCES[given], backend=run_by)
+
+
+def test_only_the_backend_that_is_wanted_is_imported() -> None:
+    code = (
+        "import sys; from localmem.grammar.compile import compile_grammar; compile_grammar({}, backend='llguidance');"
+        "print([m for m in ('outlines_core', 'outlines', 'pydantic', 'llama_cpp') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

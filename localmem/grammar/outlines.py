@@ -2,7 +2,7 @@
 
 outlines_core turns a regular expression into a table: for every state of an automaton, the tokens allowed there and the
 states that they lead to. Stepping is a look-up; building costs time and memory by states times tokens, so it is done
-once for an expression and a vocabulary, in a process of its own that is ended when it takes too long.
+once for an expression and a vocabulary, in a process of its own that is ended when it takes too much of either.
 
 JSON Schemas do not go through outlines_core's own `build_regex_from_schema`: it silently ignores keywords (minimum,
 maximum, multipleOf, uniqueItems) and writes another layout. They become rules (`json_rules`) and then an expression
@@ -17,6 +17,7 @@ has to match to the end. And its automaton may also begin in the middle of a tex
 from __future__ import annotations
 
 import pickle
+import signal
 import subprocess
 import sys
 import weakref
@@ -37,10 +38,14 @@ from localmem.grammar.rules import Alt, Rules, Text
 from localmem.grammar.sources import Choice, Json, Regex
 from localmem.protocols import End, Vocabulary
 
-#: The caps of a compile. With 49,000 tokens, 4,402 states (a string of up to 200 characters) took 2.3 s and 90 MB.
-MOST_STATES = 8192
-MOST_SECONDS = 10.0
+#: The caps of a compile: states (3,962, a string of up to 180 characters, took 2 s and 320 MB with 49,000 tokens),
+#: seconds of processor time, so that a busy machine refuses no more than an idle one, and bytes of memory.
+MOST_STATES = 4096
+MOST_SECONDS = 10
 MOST_BYTES = 2 << 30
+
+#: However busy the machine is, nobody waits longer.
+MOST_WAIT = 60.0
 
 #: Tables kept for a vocabulary, in bytes as they come from the process that built them; the newest is always kept.
 KEPT_BYTES = 128 << 20
@@ -51,7 +56,7 @@ import pickle, sys
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2]) + 1))
 except ImportError:
     pass
 import outlines_core
@@ -132,20 +137,29 @@ _lexicons: weakref.WeakKeyDictionary[Vocabulary, _Lexicon] = weakref.WeakKeyDict
 
 def _build(regex: str, tokens: Tokens) -> tuple[Index, int]:
     """The table of `regex` and its size in bytes. Raises GrammarError past the caps."""
-    command = [sys.executable, "-P", "-c", _BUILD, str(MOST_BYTES), str(int(MOST_SECONDS) + 1)]
+    command = [sys.executable, "-P", "-c", _BUILD, str(MOST_BYTES), str(MOST_SECONDS)]
     data = pickle.dumps((regex, tokens))
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=MOST_SECONDS, check=False)
+        done = subprocess.run(command, input=data, capture_output=True, timeout=MOST_WAIT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise _too_large(f"more than {MOST_SECONDS:g} s") from error
+        raise _too_large(f"more than {MOST_WAIT:g} s") from error
     if done.returncode != 0:
-        raise _too_large(f"more than {MOST_BYTES >> 30} GB of memory")
+        raise _failure(done.returncode, done.stderr.decode("utf-8", "replace"))
     answer = pickle.loads(done.stdout)
     if isinstance(answer, str) and "vocabulary" in answer:
         raise GrammarError("No text matches this regular expression, or the model's vocabulary cannot write it.")
     if isinstance(answer, str):
         raise GrammarError(f"outlines_core cannot use this regular expression: {' '.join(answer.split())[:200]}")
     return answer, len(done.stdout)
+
+
+def _failure(code: int, said: str) -> GrammarError:
+    if code == -getattr(signal, "SIGXCPU", 0):
+        return _too_large(f"more than {MOST_SECONDS} s")
+    if "memory" in said.lower():
+        return _too_large(f"more than {MOST_BYTES >> 20:,} MB of memory")
+    last = said.strip().rpartition("\n")[2]
+    return GrammarError(f"outlines_core failed ({last[:200]}); use backend llguidance.")
 
 
 def _too_large(what: str) -> GrammarError:
