@@ -31,6 +31,7 @@ _FEW = 12  # repetitions that are left to llama.cpp, which writes each one out
 _CHAIN = 2000  # repetitions that are one rule each, so that a matcher never has two ways open; above it, a block
 _BLOCK = 1000
 _LAST = 0x10FFFF
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 _OWN_NAME = re.compile(r"-(?:to-|x|part-)\d+$")  # how rules that are added here are called
 
 
@@ -108,25 +109,29 @@ def _one_of(texts: tuple[str, ...]) -> Rules:
     return Rules({"root": choice(map(Text, texts))})
 
 
-def write_gbnf(rules: Rules) -> str:
+def write_gbnf(rules: Rules, *, few: int = _FEW) -> str:
     """The rules in llama.cpp's notation, beginning at `root`; equal rules give equal text.
+
+    Up to `few` (at most 1999) repetitions are left to llama.cpp: more of them are nicer to read and slower to parse.
 
     Raises GrammarError if they are too large, or repeat without end what may be nothing.
     """
-    writer = _Writer(rules)
+    writer = _Writer(rules, min(few, _CHAIN - 1))
     try:
         for name, rule in rules.rules.items():
             writer.add(writer.names[name], rule)
     except RecursionError:
         raise GrammarError("This grammar is nested too deep.") from None
-    return "".join(f"{name} ::= {body}\n" for name, body in writer.lines.items())
+    lines = {"root": writer.lines["root"], **writer.lines}
+    return "".join(f"{name} ::= {body}\n" for name, body in lines.items())
 
 
 class _Writer:
     """GBNF while it is written: one line a rule."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, few: int) -> None:
         self.names = _legal_names(rules)
+        self._few = few
         self.lines: dict[str, str] = {}
         self._empty = nullable(rules.rules)
         self._rule = ""
@@ -181,7 +186,7 @@ class _Writer:
     def _exactly(self, item: str, count: int) -> str:
         if count <= 1:
             return item * max(count, 0)
-        if count <= _FEW:
+        if count <= self._few:
             return f"{item}{{{count}}}"
         # In tens of tens: eight hundred are eight times the rule of a hundred.
         name, size, parts = self._named(item), 1, []
@@ -201,7 +206,7 @@ class _Writer:
         return block
 
     def _up_to(self, item: str, count: int) -> str:
-        if count <= _FEW:
+        if count <= self._few:
             return "" if not count else f"{item}?" if count == 1 else f"{item}{{0,{count}}}"
         name = self._named(item)
         wanted = f"{name}-to-{count}"
@@ -263,6 +268,8 @@ def _class(chars: Chars) -> str:
 
 def _character(character: str) -> str:
     """A character as it may stand in a text and in a class: by number, unless it is plainly harmless."""
+    if character in _ESCAPES:
+        return _ESCAPES[character]
     code = ord(character)
     if (character.isalnum() and code < 0x80) or character in " !#$%&'()*+,./:;<=>?@_`{|}~":
         return character
