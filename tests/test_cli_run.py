@@ -311,10 +311,10 @@ def test_the_bundled_model_writes_a_form_on_each_backend(with_models: Path, back
 
 
 def test_the_bundled_model_follows_a_gbnf_file(with_models: Path, forms: dict[str, str]) -> None:
-    done = localmem("run", "--grammar", forms["answers"], "--n-ctx", "512", "Is water wet? yes or no")
+    done = localmem("run", "--grammar", forms["answers"], "--n-ctx", "512", "--max-tokens", "40", "Is water wet?")
     assert done.stdout.strip().startswith(("yes", "no"))
     for broken in ("gbnf_broken", "gbnf_undefined"):
-        failed = localmem("run", "--grammar", forms[broken], "--n-ctx", "512", "Hi")
+        failed = localmem("run", "--grammar", forms[broken], "--n-ctx", "512", "--max-tokens", "40", "Hi")
         assert (failed.returncode, failed.stdout, len(failed.stderr.splitlines())) == (1, "", 1), failed.stderr
 
 

@@ -166,8 +166,20 @@ def test_the_engine_of_the_python_example(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+def test_the_extraction_of_the_python_example(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from localmem.config import Paths
+
+    engine = ScriptedEngine(['{"name": "Ada Lovelace", "people": 4}'])
+    setting = Setting(load_config(), Paths.under(home), engine=engine, embedder=HashEmbedder())
+    monkeypatch.setattr(localmem, "open_agent", functools.partial(localmem.open_agent, setting=setting))
+    run(blocks("python")[2])
+    assert capsys.readouterr().out == "Ada Lovelace 4\n"
+
+
 def test_no_python_example_goes_untested() -> None:
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
 
 
 def run(source: str) -> None:
