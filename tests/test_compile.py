@@ -74,7 +74,7 @@ def test_refused(schema: Any) -> None:
 
 
 def test_an_unknown_backend_is_named() -> None:
-    with pytest.raises(GrammarError, match="'xgrammar'.*llguidance, gbnf, outlines"):
+    with pytest.raises(GrammarError, match=r"'xgrammar'.*llguidance, gbnf, outlines"):
         compile_grammar({}, backend="xgrammar")  # type: ignore[arg-type]
 
 

@@ -16,10 +16,6 @@ has to match to the end. And its automaton may also begin in the middle of a tex
 
 from __future__ import annotations
 
-import pickle
-import signal
-import subprocess
-import sys
 import weakref
 from collections import OrderedDict
 from typing import Any
@@ -29,7 +25,7 @@ from numpy.typing import NDArray
 from outlines_core import Guide, Index
 from outlines_core import Vocabulary as Tokens
 
-from localmem.errors import GrammarError
+from localmem.grammar.building import build
 from localmem.grammar.json_rules import json_rules
 from localmem.grammar.plans import Plan, plan_for
 from localmem.grammar.regex_rules import regex_of
@@ -38,35 +34,14 @@ from localmem.grammar.rules import Alt, Rules, Text
 from localmem.grammar.sources import Choice, Json, Regex
 from localmem.protocols import End, Vocabulary
 
-#: The caps of a compile: states (3,962, a string of up to 180 characters, took 2 s and 320 MB with 49,000 tokens),
-#: seconds of processor time, so that a busy machine refuses no more than an idle one, and bytes of memory.
+#: The largest automaton, as `regex_rules.states` estimates it. 3,962 states, a string of up to 180 characters, took 2 s
+#: and 320 MB with 49,000 tokens.
 MOST_STATES = 4096
-MOST_SECONDS = 10
-MOST_BYTES = 2 << 30
-
-#: However busy the machine is, nobody waits longer.
-MOST_WAIT = 60.0
 
 #: Tables kept for a vocabulary, in bytes as they come from the process that built them; the newest is always kept.
 KEPT_BYTES = 128 << 20
 
-# What the building process runs. Its own limits end it even if this process dies.
-_BUILD = """
-import pickle, sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2]) + 1))
-except ImportError:
-    pass
-import outlines_core
-regex, tokens = pickle.load(sys.stdin.buffer)
-try:
-    answer = outlines_core.Index(regex, tokens)
-except ValueError as error:
-    answer = str(error)
-pickle.dump(answer, sys.stdout.buffer)
-"""
+_LONGEST_FORCED = 4096
 
 
 def term_pattern(term: Any) -> str:
@@ -92,7 +67,7 @@ class OutlinesGrammar:
         if vocabulary not in _lexicons:
             _lexicons[vocabulary] = _Lexicon(vocabulary)
         lexicon = _lexicons[vocabulary]
-        return OutlinesMatcher(lexicon.automaton(self._regex), self._plan)
+        return OutlinesMatcher(lexicon.automaton(self._regex), self._plan, vocabulary)
 
 
 def _regex(source: Json | Regex | Choice) -> str:
@@ -119,12 +94,16 @@ class _Lexicon:
             if token not in vocabulary.control_tokens and token not in vocabulary.end_tokens:
                 ids.setdefault(vocabulary.token_bytes(token), []).append(token)
         ids.pop(b"", None)
+        # A token for each first byte, by which to follow what must come next; none at all if one lacks it.
+        firsts = {token[0] for token in ids if token != RESERVED.encode()}
+        whole = all(bytes([byte]) in ids for byte in firsts)
+        self.bytes = {byte: ids[bytes([byte])][0] for byte in firsts} if whole else {}
         self._tokens = Tokens(self.end, ids)
         self._kept: OrderedDict[str, tuple[_Automaton, int]] = OrderedDict()
 
     def automaton(self, regex: str) -> _Automaton:
         if regex not in self._kept:
-            index, size = _build(regex, self._tokens)
+            index, size = build(regex, self._tokens)
             self._kept[regex] = _Automaton(index, self), size
             while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
@@ -133,40 +112,6 @@ class _Lexicon:
 
 
 _lexicons: weakref.WeakKeyDictionary[Vocabulary, _Lexicon] = weakref.WeakKeyDictionary()
-
-
-def _build(regex: str, tokens: Tokens) -> tuple[Index, int]:
-    """The table of `regex` and its size in bytes. Raises GrammarError past the caps."""
-    command = [sys.executable, "-P", "-c", _BUILD, str(MOST_BYTES), str(MOST_SECONDS)]
-    data = pickle.dumps((regex, tokens))
-    try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=MOST_WAIT, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise _too_large(f"more than {MOST_WAIT:g} s") from error
-    if done.returncode != 0:
-        raise _failure(done.returncode, done.stderr.decode("utf-8", "replace"))
-    answer = pickle.loads(done.stdout)
-    if isinstance(answer, str) and "vocabulary" in answer:
-        raise GrammarError("No text matches this regular expression, or the model's vocabulary cannot write it.")
-    if isinstance(answer, str):
-        raise GrammarError(f"outlines_core cannot use this regular expression: {' '.join(answer.split())[:200]}")
-    return answer, len(done.stdout)
-
-
-def _failure(code: int, said: str) -> GrammarError:
-    if code == -getattr(signal, "SIGXCPU", 0):
-        return _too_large(f"more than {MOST_SECONDS} s")
-    if "memory" in said.lower():
-        return _too_large(f"more than {MOST_BYTES >> 20:,} MB of memory")
-    last = said.strip().rpartition("\n")[2]
-    return GrammarError(f"outlines_core failed ({last[:200]}); use backend llguidance.")
-
-
-def _too_large(what: str) -> GrammarError:
-    return GrammarError(
-        f"Backend outlines needs {what} to compile this; use lower bounds of length and repetition, or backend "
-        "llguidance."
-    )
 
 
 class _Automaton:
@@ -178,13 +123,42 @@ class _Automaton:
         self.begin, self.end = lexicon.begin, lexicon.end
         #: The one token that is allowed in a state; None where there is a choice.
         self.only: dict[int, int | None] = {}
+        self._bytes = lexicon.bytes
+        self._forced: dict[int, list[int]] = {}
+
+    def forced(self, state: int, vocabulary: Vocabulary) -> list[int]:
+        """The tokens of the text that must come next, as the vocabulary cuts it.
+
+        But for its last one: that may be a part of a longer token, together with what is chosen after it.
+        """
+        if state not in self._forced:
+            data, ended = self._forced_bytes(state)
+            text = data.decode("utf-8", "ignore")  # half a character at the end is left to be chosen
+            tokens = vocabulary.tokenize(text) if data.startswith(text.encode()) else []
+            exact = b"".join(map(vocabulary.token_bytes, tokens)) == text.encode()
+            self._forced[state] = (tokens if ended else tokens[:-1]) if exact else []
+        return self._forced[state]
+
+    def _forced_bytes(self, state: int) -> tuple[bytes, bool]:
+        """The bytes that must come next, and whether the text ends with them."""
+        data = bytearray()
+        while len(data) < _LONGEST_FORCED and self._bytes:
+            steps = [(byte, self.index.get_next_state(state, token)) for byte, token in self._bytes.items()]
+            steps = [step for step in steps if step[1] is not None]
+            final = self.index.is_final_state(state)
+            if final or len(steps) != 1:
+                return bytes(data), final and not steps
+            data.append(steps[0][0])
+            state = steps[0][1]
+        return bytes(data), False
 
 
 class OutlinesMatcher:
     """One generation's place in a grammar."""
 
-    def __init__(self, automaton: _Automaton, plan: Plan) -> None:
+    def __init__(self, automaton: _Automaton, plan: Plan, vocabulary: Vocabulary) -> None:
         self._automaton = automaton
+        self._vocabulary = vocabulary
         self._guide = Guide(automaton.index)
         self._guide.advance(automaton.begin, return_tokens=False)
         self._bits = np.zeros((automaton.end + 32) // 32, dtype=np.int32)
@@ -193,12 +167,11 @@ class OutlinesMatcher:
         self.end_bound = plan.bound()
 
     def forced(self) -> list[int]:
-        """The one token that is allowed here, if there is but one.
-
-        A text that must come next but can be cut into tokens in several ways is left to the model.
-        """
+        if self._ended:
+            return []
+        forced = self._automaton.forced(self._guide.get_state(), self._vocabulary)
         only = self._only()
-        return [] if only is None or only == self._automaton.end or self._ended else [only]
+        return list(forced) if forced or only is None or only == self._automaton.end else [only]
 
     def accept(self, token: int) -> bool:
         if self._ended:
