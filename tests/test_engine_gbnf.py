@@ -139,8 +139,12 @@ def test_the_mask_keeps_utf8_valid(vocabulary: LlamaVocabulary) -> None:
     for begun in (b"", b"\xc3", b"\xe0", b"\xed", b"\xf0\x9f", b"\xf4"):
         rules = vocabulary.gbnf(ANY_TEXT)
         assert all(rules.accept(token) for token in byte_tokens(vocabulary, begun))
+        assert rules.can_stop is not bool(begun)
+        assert not rules.complete
         for token in np.flatnonzero(rules.mask()):
-            if token not in vocabulary.end_tokens:
+            if token in vocabulary.end_tokens:
+                assert not begun
+            else:
                 assert unfinished(begun + vocabulary.token_bytes(int(token))) is not None
 
 

@@ -63,7 +63,7 @@ def form(schema: Any, path: str) -> Form:
 def _only(words: Sequence[str], allowed: set[str], path: str) -> None:
     for word in words:
         if word not in allowed:
-            refuse(word, path)
+            refuse(word, path, f" beside {' and '.join(map(repr, sorted(allowed)))}" if len(allowed) < 3 else "")
 
 
 def refuse(word: str, path: str, why: str = "") -> NoReturn:

@@ -53,11 +53,14 @@ def left_recursive(rules: Mapping[str, Rule]) -> str | None:
 def _growing(rules: Mapping[str, Rule], holds: Callable[[Rule, set[str]], bool]) -> set[str]:
     """The rules of which something holds, given of which others it does: the least such set."""
     found: set[str] = set()
-    while True:
-        more = {name for name, rule in rules.items() if name not in found and holds(rule, found)}
-        if not more:
-            return found
-        found |= more
+    grown = True
+    while grown:
+        before = len(found)
+        for name, rule in rules.items():
+            if name not in found and holds(rule, found):
+                found.add(name)
+        grown = len(found) > before
+    return found
 
 
 def may_be_empty(rule: Rule, empty: set[str]) -> bool:
