@@ -174,7 +174,7 @@ def _count(figures: Figures, name: str, message: Mapping[str, Any]) -> None:
 
 
 _KEYWORD = re.compile(r"(?:The keyword '([^']+)'|^(\S+)) at \$.*cannot be enforced")
-_OF_ALL = re.compile(r"^This schema cannot be enforced(?: at \$[^:]*)?: ")
+_OF_ALL = re.compile(r"^This schema cannot be enforced(?: at \$.*?)?: ")
 _SPECIAL = re.compile(r"[:.]?\s*(?:/.*/|\(.*|\{.*|\[.*|\d+|; |\. ).*$")
 
 
