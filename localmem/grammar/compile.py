@@ -36,8 +36,9 @@ def compile_grammar(given: Any, *, backend: Backend | None = None) -> Grammar:
 
     - "llguidance": all but GBNF. The fastest, and natural for what it takes.
     - "gbnf": llama.cpp's own grammars; a JSON Schema, a choice of texts, and natural for GBNF.
-    - "outlines": a regular expression, a choice of texts, or a JSON Schema whose values do not nest without end: one that
-      neither refers to itself nor allows any value. A grammar in Lark's notation is not regular, and goes to llguidance.
+    - "outlines": a regular expression, a choice of texts, or a JSON Schema whose values do not nest without end: one
+      that neither refers to itself nor allows any value. A grammar in Lark's notation is not regular; it goes to
+      llguidance.
 
     Raises GrammarError, whose `path` is the JSON path of the cause, for what cannot be enforced exactly, before any
     token is generated.
