@@ -167,7 +167,7 @@ class GbnfRules:
 
     @property
     def can_stop(self) -> bool:
-        # llama.cpp would end a text in the middle of a character.
+        # Never in the middle of a character: this llama.cpp sees to that itself, by a detail of how it accepts.
         ends = self._parser.ends
         return not self._begun and len(ends) > 0 and self._parser.allows(self._sampler, int(ends[0]))
 
