@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from localmem.agent import Agent
 from localmem.config import Paths, load_config
@@ -46,10 +46,11 @@ def agent_on(
     name: str = "test",
     functions: Sequence[Callable[..., Any]] = (),
     clock: Callable[[], datetime] | None = None,
+    call_format: Literal["auto", "json", "native"] | None = None,
     **options: Any,
 ) -> Agent:
     """An agent in `home` on a loaded engine."""
-    clocked = {} if clock is None else {"clock": clock}
+    clocked: dict[str, Any] = {"call_format": call_format} | ({} if clock is None else {"clock": clock})
     setting = Setting(load_config(), Paths.under(home), engine=engine, embedder=HashEmbedder(), **clocked)
     return open_agent(name, setting=setting, functions=functions, **options)
 

@@ -70,6 +70,37 @@ class Tokenizer:
         struct.pack_into("<i", raw, 16 + 4 * token, kind)  # value type, element type, count
         return Tokenizer({**self.pairs, "tokenizer.ggml.token_type": bytes(raw)}, self.size)
 
+    def with_tokens(
+        self, names: Sequence[str], template: str, *, eos: str, bos: str = "", kind: int = CONTROL
+    ) -> Tokenizer:
+        """The same tokenizer with a token of `kind` for each name that it has not, and another chat template."""
+        tokens = bytearray(self.pairs["tokenizer.ggml.tokens"])
+        types = bytearray(self.pairs["tokenizer.ggml.token_type"])
+        ids = {name: at for at, name in enumerate(_texts(bytes(tokens)))}
+        for name in names:
+            if name not in ids:
+                ids[name] = len(ids)
+                tokens += text(name)
+                types += struct.pack("<i", kind)
+        for value in (tokens, types):
+            struct.pack_into("<Q", value, 8, len(ids))  # value type, element type, count
+        pairs = {"tokenizer.ggml.tokens": bytes(tokens), "tokenizer.ggml.token_type": bytes(types)}
+        pairs["tokenizer.chat_template"] = value_bytes(template)
+        pairs["tokenizer.ggml.eos_token_id"] = value_bytes(ids[eos])
+        pairs["tokenizer.ggml.add_bos_token"] = struct.pack("<IB", 7, bool(bos))
+        if bos:
+            pairs["tokenizer.ggml.bos_token_id"] = value_bytes(ids[bos])
+        return Tokenizer({**self.pairs, **pairs}, len(ids))
+
+
+def _texts(array: bytes) -> list[str]:
+    at, found = 16, []
+    while at < len(array):
+        length = struct.unpack_from("<Q", array, at)[0]
+        found.append(array[at + 8 : at + 8 + length].decode())
+        at += 8 + length
+    return found
+
 
 def _floats(values: Sequence[float]) -> bytes:
     return struct.pack(f"<IIQ{len(values)}f", 9, 6, len(values), *values)
