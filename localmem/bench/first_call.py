@@ -58,10 +58,10 @@ class _Recorder:
 
 
 def document_of(constraint: Grammar | None) -> Json:
-    """What an agent's constraint was compiled from. ConfigError if that is no JSON document: a native call format."""
+    """What an agent's constraint was compiled from. ConfigError if that is no JSON document."""
     source = getattr(constraint, "source", None)
     if not isinstance(source, Json):
-        raise ConfigError("This model is set to its native call format; measure it with call_format: json.")
+        raise ConfigError("Only calls in localmem's own JSON are measured; use call_format: json.")
     return source
 
 
@@ -69,7 +69,9 @@ def first_request(engine: Engine, preset: str, longest: int, functions: Sequence
     """What is asked for first in an agent with one passage and one message, `longest` tokens at most."""
     recorder = _Recorder(engine)
     with tempfile.TemporaryDirectory() as home:
-        setting = Setting(load_config(), Paths.under(Path(home)), engine=recorder, embedder=HashEmbedder())
+        setting = Setting(
+            load_config(), Paths.under(Path(home)), engine=recorder, embedder=HashEmbedder(), call_format="json"
+        )
         with open_agent("bench", setting=setting, prompt=preset, functions=functions) as agent:
             agent.archival.insert("Ada's cello teacher is called Rui.")
             with contextlib.suppress(_Asked):

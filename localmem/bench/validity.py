@@ -2,7 +2,8 @@
 
 Real agents live at random (see `random_life`); each call they ask for is narrowed to one of the functions that exist at
 that moment, so that all of them have their turn, and written hot and with a budget of its own, often far too small.
-What was written is judged by `jsonschema`, which knows nothing of grammars; then the agent itself executes it.
+Calls are in localmem's own JSON. What was written is judged by `jsonschema`, which knows nothing of grammars; then the
+agent itself executes it.
 """
 
 from __future__ import annotations
@@ -198,7 +199,14 @@ def _live(asking: _Asking, plan: Plan, chance: random.Random, progress: Progress
     clock = Clock(chance)
     first = len(asking.calls)
     with tempfile.TemporaryDirectory() as home:
-        setting = Setting(load_config(), Paths.under(Path(home)), engine=asking, embedder=HashEmbedder(), clock=clock)
+        setting = Setting(
+            load_config(),
+            Paths.under(Path(home)),
+            engine=asking,
+            embedder=HashEmbedder(),
+            clock=clock,
+            call_format="json",
+        )
         with open_agent("bench", setting=setting, functions=functions, prompt="compact", max_steps=_TURN) as agent:
             fates = _Fates(asking.calls[first:], names if plan.execute else set())
             try:
