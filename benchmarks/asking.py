@@ -33,7 +33,7 @@ _EXAMPLES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         "Put milk and two loaves of bread on my list.",
         "Two things, with how many of each.",
         "shopping.add",
-        {"items": ["milk", "bread"], "counts": [1, 2], "list": "my list"},
+        {"items": ["milk", "bread"], "counts": [1, 2]},
     ),
 )
 

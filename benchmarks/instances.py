@@ -3,7 +3,8 @@
 A grammar fixes the layout of a document: keys in one order, numbers in one spelling. An instance of a test suite is a
 value, not a text. So it counts as accepted if any text of it is: first the one with keys as the schema lists them,
 then, if that is refused, others, found by a search that lets the grammar itself say which key may come next. The same
-search runs for invalid instances: none of their texts may be accepted. It ends after `most_probes` questions.
+search runs for invalid instances: none of their texts may be accepted. It ends after MOST_PROBES questions, or
+`most_seconds`, and says so.
 
 Knows nothing of files, figures or backends.
 """
@@ -23,6 +24,8 @@ from benchmarks.key_order import KeyOrder, Parts
 from localmem.errors import GrammarError
 from localmem.protocols import Grammar, Vocabulary
 
+MOST_PROBES = 400  # questions to a grammar in the search for a text of one instance
+
 
 @dataclass(slots=True)
 class Reading:
@@ -41,20 +44,20 @@ class Reader:
     """Reads instances under one grammar. `masks` is at how many positions of a text the mask is computed, too."""
 
     def __init__(
-        self, grammar: Grammar, vocabulary: Vocabulary, schema: Any, *, masks: int = 4, most_probes: int = 400
+        self, grammar: Grammar, vocabulary: Vocabulary, schema: Any, *, masks: int = 4, most_seconds: float = 2.0
     ) -> None:
         self._grammar = grammar
         self._vocabulary = vocabulary
         self._order = KeyOrder(schema)
         self._masks = masks
-        self._most_probes = most_probes
-        self._probes = 0
+        self._most_seconds = most_seconds
+        self._probes, self._until, self._ended = 0, 0.0, False
 
     def read(self, instance: Any) -> Reading:
         """The verdict on one instance."""
         first = next(self._texts(instance, "", self._order.root, probing=False))
         reading = self._follow(first)
-        self._probes = 0
+        self._probes, self._until, self._ended = 0, time.monotonic() + self._most_seconds, False
         if not reading.accepted:
             for text in self._texts(instance, "", self._order.root, probing=True):
                 again = self._follow(text) if self._whole(text) else None
@@ -63,7 +66,7 @@ class Reader:
                     again.complaints += reading.complaints
                     return again
         reading.probes = self._probes
-        reading.undecided = self._probes >= self._most_probes
+        reading.undecided = self._ended
         return reading
 
     # -- one text
@@ -107,7 +110,8 @@ class Reader:
 
     def _allows(self, text: str, *, whole: bool = False) -> bool:
         """Whether `text` may begin (or, `whole`, be) a document; False when all questions have been asked."""
-        if self._probes >= self._most_probes:
+        self._ended |= self._probes >= MOST_PROBES or time.monotonic() > self._until
+        if self._ended:
             return False
         self._probes += 1
         matcher = self._grammar.bind(self._vocabulary)
