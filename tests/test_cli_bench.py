@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from conftest import ROOT
 
 from localmem import ConfigError, ModelError, ScriptedEngine
 from localmem.bench import validity
@@ -328,6 +334,21 @@ def test_a_bad_model_is_one_line(tmp_path: Path) -> None:
     for command in ("throughput", "validity"):
         done = bench(command, "-m", str(tmp_path / "none.gguf"))
         assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("command", ["throughput", "validity"])
+def test_ctrl_c_is_130_and_no_traceback(command: str, tiny_gguf: Callable[..., Path]) -> None:
+    flags = ["-m", str(tiny_gguf(n_ctx=8192)), "--threads", "1", "--n-ctx", "8192"]
+    flags += ["--rounds", "500"] if command == "throughput" else ["--calls", "5000"]
+    line = [sys.executable, "-m", "localmem", "bench", command, *flags]
+    start: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
+    with subprocess.Popen(line, **start) as process:
+        time.sleep(6)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (130, b"", b"")
 
 
 def test_rounds_know_no_name_that_did_not_run() -> None:

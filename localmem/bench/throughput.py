@@ -152,6 +152,8 @@ class Throughput:
         for _ in range(rounds):
             self.engine.generate([another, prompt[0]], max_tokens=1)  # now the cache shares nothing with the prompt
             done = self.engine.generate(prompt, max_tokens=1)
+            if done.finish == "interrupted":
+                raise KeyboardInterrupt
             rates.append((done.prompt_tokens - done.reused_tokens) / done.ttft_s)
         return statistics.median(rates)
 

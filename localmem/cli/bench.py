@@ -17,6 +17,7 @@ import click
 
 from localmem.cli import console
 from localmem.cli.session import Flags, busy, chosen_model, note
+from localmem.cli.turns import stoppable
 from localmem.config import Paths
 from localmem.grammar.compile import BACKENDS
 
@@ -53,7 +54,10 @@ def _model_options(command: Command) -> Command:
 
 
 @contextmanager
-def _loaded(model: str | None, n_ctx: int | None, threads: int | None) -> Iterator[tuple[LlamaEngine, ModelConfig]]:
+def _loaded(
+    model: str | None, n_ctx: int | None, threads: int | None
+) -> Iterator[tuple[LlamaEngine, ModelConfig, Callable[[], None]]]:
+    """The model, and what raises KeyboardInterrupt once Ctrl-C was pressed."""
     chosen = chosen_model(Flags(model=model), console.configuration())
     chosen = replace(chosen, threads=threads or chosen.threads)
     console.ask_to_pull(chosen, Paths.default())
@@ -62,7 +66,8 @@ def _loaded(model: str | None, n_ctx: int | None, threads: int | None) -> Iterat
 
         engine = load_engine(chosen, n_ctx=n_ctx)
     try:
-        yield engine, chosen
+        with stoppable(engine.interrupt) as check:
+            yield engine, chosen, check
     finally:
         engine.close()
 
@@ -74,17 +79,22 @@ def _functions(file: Path | None) -> list[Callable[..., Any]]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, on a terminal only; it is gone afterwards."""
+def _progress(what: str, check: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, on a terminal only; it is gone afterwards. Each step checks for Ctrl-C."""
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _done, _total: check()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console.stderr(), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def show(done: int, total: int) -> None:
+            check()
+            bar.update(task, completed=done, total=total)
+
+        yield show
 
 
 # -- throughput
@@ -107,7 +117,7 @@ def throughput(
     Figures are medians over the rounds.
     """
     own = _functions(functions)
-    with _loaded(model, n_ctx, threads) as (engine, chosen):
+    with _loaded(model, n_ctx, threads) as (engine, chosen, check):
         from localmem.bench.first_call import first_request
         from localmem.bench.throughput import Throughput
 
@@ -115,7 +125,8 @@ def throughput(
             request = first_request(engine, options["prompt"] or chosen.prompt, longest=_LONGEST_CALL, functions=own)
             measured = Throughput(engine, request, options["backend"] or BACKENDS)
             prefill = measured.prefill_rate(2)
-        with _progress("writing") as show:
+        check()
+        with _progress("writing", check) as show:
             result = measured.measure(options["rounds"], options["tokens"], show)
         figures = {
             "benchmark": "throughput",
@@ -190,12 +201,12 @@ def validity(ctx: click.Context, /, as_json: bool, functions: Path | None, **opt
     if options["execute"] and functions is None:
         raise click.UsageError("--execute goes with --functions.")
     own = _functions(functions)
-    with _loaded(options.pop("model"), options.pop("n_ctx"), options.pop("threads")) as (engine, _):
+    with _loaded(options.pop("model"), options.pop("n_ctx"), options.pop("threads")) as (engine, _, check):
         from localmem.bench.validity import Plan, run_validity
         from localmem.bench.verdicts import verdict
 
         temperature = options.pop("temp")
-        with _progress("calls") as show:
+        with _progress("calls", check) as show:
             calls = run_validity(engine, Plan(temperature=temperature, functions=own, **options), show)
         settings = {"temperature": temperature, "seed": options["seed"], "backend": options["backend"]}
         figures = {"benchmark": "validity", "model": engine.name, "n_ctx": engine.n_ctx, **settings, **verdict(calls)}

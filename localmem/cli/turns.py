@@ -71,6 +71,25 @@ def _ctrl_c(stop: _Stop) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def stoppable(interrupt: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Inside, Ctrl-C interrupts generations, one after the other, and breaks off nothing else: no query of the store.
+
+    What is given is to be called now and then: it raises KeyboardInterrupt if Ctrl-C was pressed.
+    """
+    stop = _Stop(interrupt)
+
+    def check() -> None:
+        if stop.pressed:
+            raise KeyboardInterrupt
+
+    try:
+        with _ctrl_c(stop):
+            yield check
+    finally:
+        stop.end()
+
+
 def run_turn(agent: Agent, events: Iterable[Event], show: Callable[[Event], None]) -> bool:
     """Show each event as it is committed; whether Ctrl-C was pressed.
 
