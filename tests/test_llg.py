@@ -18,6 +18,7 @@ from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.llg import LLGuidanceGrammar
 from localmem.grammar.schema import arguments, call_schema, text
+from localmem.grammar.shortest import dump
 from localmem.grammar.sources import Cfg, Choice, Json, Regex
 
 SCHEMA = call_schema({"send_message": [arguments({"message": text(20)})]}, longest_thought=20)
@@ -152,6 +153,17 @@ def test_a_plain_string_has_one_spelling() -> None:
         grammar = LLGuidanceGrammar(Json(arguments({"content": text(20)}), plain=plain))
         assert _takes(grammar, written)
         assert _takes(grammar, written.replace("\\n", "\\u000a")) is other
+
+
+@pytest.mark.parametrize("value", ["a\tb", "\x01", "\x7f", "\u2028", "/", "\b\f\r", "é😀", "a\nb", '"\\'])
+def test_a_constant_can_always_be_written(value: str) -> None:
+    """A line of core memory may hold anything."""
+    grammar = LLGuidanceGrammar(Json(arguments({"old": {"enum": [value, "z"]}, "new": text(5)}), plain=True))
+    end = grammar.bind(BYTES).end(f'{{"old": {dump(value)[:-1]}')
+    assert end is not None
+    document = f'{{"old": {dump(value)[:-1]}{end.pieces[0]}'
+    assert _takes(grammar, document)
+    assert json.loads(document)["old"] == value
 
 
 def _takes(grammar: LLGuidanceGrammar, document: str) -> bool:

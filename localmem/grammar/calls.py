@@ -16,6 +16,7 @@ from localmem.grammar.free_text import FreeText
 from localmem.grammar.parts import Alternatives, Control, Document, Literal, Part, Parts
 from localmem.grammar.schema import TEXT_PATTERN, Schema, arguments, call_schema
 from localmem.grammar.sequence import PartsGrammar
+from localmem.grammar.sources import Json
 from localmem.protocols import CallFormat, Grammar, Marks, Tag
 
 _MOST_CHARACTERS_A_TOKEN = 16  # for thinking, whose bound is tokens
@@ -45,7 +46,7 @@ def call_grammar(functions: Mapping[str, Sequence[Schema]], spoken: Spoken) -> G
     form = spoken.format
     if form.thought == "inside":
         schema = call_schema(functions, longest_thought=spoken.longest_thought)
-        return compile_grammar(schema, backend=spoken.backend)
+        return compile_grammar(Json(schema, plain=True), backend=spoken.backend)
     return PartsGrammar(_meeting((*_thought(spoken), *_call(functions, spoken))))
 
 

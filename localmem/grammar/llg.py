@@ -9,6 +9,7 @@ limits of work and size; each generation gets a copy, which knows what earlier o
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from collections.abc import Mapping
 from functools import lru_cache
@@ -37,6 +38,7 @@ _CAUSES = (
     ("Properties", "minProperties"), ("Properties", "maxProperties"), ("intersection", "allOf"),
     ("unclosed", "pattern"), ("look", "pattern"), ("backref", "pattern"), ("Resource", "$ref"), ("ref", "$ref"),
 )  # fmt: skip
+_OTHER_ESCAPES = re.compile(r"\\(?:u00(?:[01]|7f|[89])|[bfrt])")
 _PLAIN_ESCAPES = 'n\\"'
 _LIMITS = LLParserLimits()  # llguidance's own: work to compile, work a step, and states
 _tokenizers: weakref.WeakKeyDictionary[Vocabulary, LLTokenizer] = weakref.WeakKeyDictionary()
@@ -109,7 +111,8 @@ def _json_source(schema: str, plain: bool) -> str:
 
 
 def _json_grammar(schema: str, plain: bool = False) -> str:
-    layout = {**_LAYOUT, "json_allowed_escapes": _PLAIN_ESCAPES} if plain else _LAYOUT
+    one_way = plain and not _OTHER_ESCAPES.search(schema)  # a constant may hold what only those can write
+    layout = {**_LAYOUT, "json_allowed_escapes": _PLAIN_ESCAPES} if one_way else _LAYOUT
     return str(LLMatcher.grammar_from_json_schema(schema, overrides=layout))
 
 

@@ -17,6 +17,7 @@ from localmem.errors import GrammarError
 from localmem.grammar.closing import Closing
 from localmem.grammar.compile import Backend, compile_grammar
 from localmem.grammar.free_text import FreeText
+from localmem.grammar.sources import Json
 from localmem.protocols import End, Grammar, Tag, TokenRules, Vocabulary
 
 
@@ -111,7 +112,7 @@ class Document:
 
     @cached_property
     def _grammar(self) -> Grammar:
-        return compile_grammar(self.schema, backend=self.backend)
+        return compile_grammar(Json(self.schema, plain=True), backend=self.backend)
 
     @cached_property
     def _closing(self) -> Closing:
