@@ -68,6 +68,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     localmem.function: "run",
     localmem.Agent.send: "self text * on_text",
     localmem.Agent.reply: "self text",
+    localmem.Agent.extract: "self text type * max_tokens temperature allow_cut",
     localmem.Agent.heartbeat: "self * on_text",
     localmem.Agent.timer: "self text * on_text",
     localmem.Agent.login: "self who * opener on_text",
