@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,22 @@ from numpy.typing import NDArray
 from tagged import tagged
 from tiny_gguf import CONTROL, USER_DEFINED, Tokenizer, write_tiny
 
+from localmem.config import ModelConfig, Paths, PathSource, load_config
 from localmem.engine.decoding import Decoded, DecodeLoop
 from localmem.engine.llama import LlamaEngine, LlamaOptions
-from localmem.engine.scripted import BYTES
+from localmem.engine.scripted import BYTES, ScriptedEngine
 from localmem.engine.spelling import TokenBytes
-from localmem.errors import GrammarError
+from localmem.errors import ConfigError, GrammarError
 from localmem.events import Kind
 from localmem.events import write_call as write_json
 from localmem.grammar.call_text import JSON, joined_names, read_call, write_call
 from localmem.grammar.calls import Spoken, call_grammar
 from localmem.grammar.compile import compile_grammar
+from localmem.grammar.free_text import FreeText
 from localmem.grammar.schema import Schema, arguments, call_schema, text
 from localmem.grammar.streaming import CallStream
+from localmem.memory.embedder import HashEmbedder
+from localmem.opening import Setting, open_agent
 from localmem.protocols import CallFormat, Marks, Sampling, Vocabulary
 
 _OPTIONAL = {
@@ -432,3 +437,65 @@ def test_a_turn_in_a_native_format_is_reopened_and_continued(
 
 def native(home: Path, engine: LlamaEngine) -> Any:
     return agent_on(home, engine, call_format="native")
+
+
+@pytest.mark.parametrize("so_far", ["", "Hello", "Hello <tool_c", "<", "a {", "é", "x" * 60, "x" * 58])
+def test_the_mask_of_free_text_is_what_it_accepts(so_far: str, speaking: Callable[[str], LlamaEngine]) -> None:
+    vocabulary = speaking("hermes").vocabulary
+    parts = [
+        FreeText(60, "$", ends="\n", never=("<tool_call>",)),
+        FreeText(60, "$", ends="\n", ended="said", not_first="{", never=("{a",)),
+        FreeText(60, "$", lines=True, never=("<tool_call>", "</think>")),
+        FreeText(60, "$", lines=True, ends="</think>", ended="always", most_tokens=40),
+    ]
+    for part in parts:
+        rules = part.begin(vocabulary)
+        assert all(rules.accept(token) for token in vocabulary.tokenize(so_far)), part
+        mask = rules.mask()
+        taken = [token for token in range(vocabulary.size) if rules._after(token) is not None]
+        assert np.flatnonzero(mask).tolist() == taken
+
+
+# -- agents
+
+
+def test_a_model_without_a_format_of_its_own_says_so_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="scripted has no way to write a function call") as caught:
+        agent_on(tmp_path, ScriptedEngine(), call_format="native")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "agents" / "test").exists()
+
+
+@pytest.mark.parametrize("call_format", [None, "auto", "json"])
+def test_json_is_spoken_unless_another_format_is_asked_for(
+    call_format: Any, speaking: Callable[[str], LlamaEngine], tmp_path: Path
+) -> None:
+    engine = speaking("hermes")
+    with agent_on(tmp_path, engine, call_format=call_format) as agent:
+        shown = engine.vocabulary.detokenize(agent.context.prompt())
+    assert "Write one JSON object a step" in shown
+    assert "# Tools" not in shown
+
+
+def test_models_yaml_says_which_format_and_how_much_is_thought(tmp_path: Path, model_path: Path) -> None:
+    path = tmp_path / "thinking.gguf"
+    source, bos, eos, names = CALL_TEMPLATES["qwen3"]
+    config, tokenizer = load_config(), Tokenizer.of_file(model_path)
+    write_tiny(path, tokenizer.with_tokens(names, source, eos=eos, bos=bos), n_ctx=8192)
+    for thinking in (0, 5):
+        own = ModelConfig("own", PathSource(path), call_format="native", thinking=thinking, n_ctx=8192, threads=1)
+        setting = Setting(replace(config, models={"own": own}), Paths.under(tmp_path), embedder=HashEmbedder())
+        with open_agent(f"a{thinking}", model="own", setting=setting) as agent:
+            list(agent.send("Hi."))
+            prompt = agent.context.prompt()
+            vocabulary = agent.engine.vocabulary
+            start, stop = (vocabulary.tokenize(name, special=True)[0] for name in ("<think>", "</think>"))
+            thoughts = [
+                message.tokens[message.tokens.index(start) + 1 : message.tokens.index(stop)]
+                for message in agent.context.messages
+                if start in message.tokens
+            ]
+            assert thoughts
+            assert prompt.count(start) == prompt.count(stop) == len(thoughts)
+            # The line end after <think>, and at most so many tokens; without thinking, the empty lines of the template.
+            assert all(len(tokens) <= 1 + max(thinking, 1) for tokens in thoughts)

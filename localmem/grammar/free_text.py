@@ -27,21 +27,20 @@ class Characters:
     def __init__(self, vocabulary: Vocabulary) -> None:
         control = vocabulary.control_tokens
         self.pieces = [b"" if t in control else vocabulary.token_bytes(t) for t in range(vocabulary.size)]
+        #: Tokens that may follow a whole character, how many they add, and those that only go on with one.
         self.plain = np.zeros(vocabulary.size, np.bool_)
         self.lengths = np.zeros(vocabulary.size, np.int32)
-        #: Tokens that are no whole characters: beginnings and ends of some.
-        self.partial: list[int] = []
+        self.going_on: list[int] = []
         self._texts: dict[int, str] = {}
         self._with: dict[str, tuple[list[int], NDArray[np.bool_]]] = {}
+        self._ending: dict[str, list[int]] = {}
         for token, piece in enumerate(self.pieces):
-            try:
-                text = piece.decode()
-            except UnicodeDecodeError:
-                self.partial.append(token)
-                continue
-            if text and not _REFUSED.search(text):
-                self._texts[token] = text
-                self.lengths[token] = len(text)
+            split = _whole(piece)
+            if split is None:
+                self.going_on.append(token)
+            elif piece and not _REFUSED.search(split[0]):
+                self._texts[token] = split[0]
+                self.lengths[token] = len(split[0]) + split[1]
         self.plain[list(self._texts)] = True
 
     @classmethod
@@ -51,14 +50,36 @@ class Characters:
             _known[vocabulary] = cls(vocabulary)
         return _known[vocabulary]
 
-    def having(self, character: str) -> tuple[list[int], NDArray[np.bool_]]:
-        """The tokens in whose text `character` stands, as a list and as a mask."""
-        if character not in self._with:
-            found = [token for token, text in self._texts.items() if character in text]
+    def having(self, mark: str) -> tuple[list[int], NDArray[np.bool_]]:
+        """The tokens in whose text `mark` stands, as a list and as a mask."""
+        if mark not in self._with:
+            found = [token for token, text in self._texts.items() if mark in text]
             mask = np.zeros(len(self.plain), np.bool_)
             mask[found] = True
-            self._with[character] = (found, mask)
-        return self._with[character]
+            self._with[mark] = (found, mask)
+        return self._with[mark]
+
+    def ending(self, mark: str) -> list[int]:
+        """The tokens whose text ends with `mark`, which stands nowhere else in it."""
+        if mark not in self._ending:
+            found = ((token, self._texts[token]) for token in self.having(mark)[0])
+            self._ending[mark] = [token for token, text in found if text.index(mark) == len(text) - len(mark)]
+        return self._ending[mark]
+
+
+def _whole(data: bytes) -> tuple[str, bool] | None:
+    """The whole characters of `data`, and whether the beginning of one follows; None if it is no text."""
+    try:
+        return data.decode(), False
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data" or error.end != len(data):
+            return None
+        return data[: error.start].decode(), True
+
+
+def begun(text: str, mark: str) -> bool:
+    """Whether `text` ends with a beginning of `mark`."""
+    return any(text.endswith(mark[:count]) for count in range(1, len(mark)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,25 +147,20 @@ class FreeTextRules:
         self._part = part
         self._vocabulary = vocabulary
         self._characters = Characters.of(vocabulary)
-        self._data = b""
+        self._data, self._text = b"", ""
         self._count = 0
         #: What the next token is judged by: whether the text has ended, and whether a character is unfinished.
         self._ended = self._unfinished = False
-        self._length = 0
 
     def _after(self, token: int) -> tuple[str, bool, bool] | None:
         """The text, whether it has ended and whether a character is unfinished after `token`; None if refused."""
         piece = self._characters.pieces[token]
         if not piece or self._ended or (self._spent and not self._unfinished and not self._must_end):
             return None
-        data = self._data + piece
-        unfinished = False
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            if error.reason != "unexpected end of data" or error.end != len(data):
-                return None
-            text, unfinished = data[: error.start].decode(), True
+        whole = _whole(self._data + piece)
+        if whole is None:
+            return None
+        text, unfinished = whole
         body, ended = self._part.split(text)
         if unfinished and ended:
             return None
@@ -152,6 +168,10 @@ class FreeTextRules:
         if longer or not self._part.allows(body, ended) or (self._spent and not self._unfinished and not ended):
             return None
         return text, ended, unfinished
+
+    @property
+    def _length(self) -> int:
+        return len(self._text)
 
     @property
     def _spent(self) -> bool:
@@ -175,26 +195,31 @@ class FreeTextRules:
         after = self._after(token)
         if after is None:
             return False
-        text, self._ended, self._unfinished = after
+        self._text, self._ended, self._unfinished = after
         self._data += self._characters.pieces[token]
-        self._length = len(text)
         self._count += 1
         return True
 
     def mask(self) -> NDArray[np.bool_]:
         characters, part = self._characters, self._part
-        one_by_one = set(characters.partial)
-        if self._unfinished or self._spent or self._ended:
-            allowed = np.zeros(len(characters.plain), np.bool_)
-        else:
-            allowed = characters.plain & (characters.lengths <= part.longest - self._length)
-        marks = [*part.never, *([part.ends] if part.ends else []), *([] if part.lines else ["\n"])]
+        one_by_one: set[int] = set(characters.going_on) if self._unfinished else set()
+        may_go_on = not (self._unfinished or self._spent or self._ended)
+        room = part.longest - self._length if may_go_on else -1
+        allowed = characters.plain & (characters.lengths <= room)
+        if not part.lines:
+            allowed &= ~characters.having("\n")[1]
+        marks = [*([part.ends] if part.ends else []), *part.never]
         if part.not_first and not self._data:
             marks.append(part.not_first)
         for mark in marks:
-            tokens, having = characters.having(mark[-1])
-            one_by_one.update(tokens)
+            # Tokens that could complete it here; else only those that have all of it.
+            tokens, having = characters.having(mark[-1] if begun(self._text, mark) else mark)
             allowed &= ~having
+            if mark == part.ends == "\n" and may_go_on and self._length > part.shortest:  # hundreds, so all at once
+                ending = characters.ending(mark)
+                allowed[ending] = characters.lengths[ending] <= room + 1
+            else:
+                one_by_one.update(tokens)
         for token in one_by_one:
             allowed[token] = self._after(token) is not None
         return allowed
