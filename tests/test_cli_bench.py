@@ -82,7 +82,8 @@ def test_throughput_on_a_model_of_ones_own(tiny_model_path: Path, functions_file
     names = [name for name in BACKENDS if name not in figures["left_out"]]
     assert list(figures["decode"]) == ["free", *names]
     assert {"llguidance", "gbnf"} <= set(names)
-    assert figures["shorter_strings"] == {name: 60 for name in names if name == "outlines"}
+    small = {*figures["shorter_strings"], *figures["left_out"]}
+    assert small == {"outlines"}, "the only one that has a size cap"
     assert set(figures["ratios"]) == {f"{name}/free" for name in names}
     assert (figures["benchmark"], figures["rounds"], figures["tokens"], figures["threads"]) == ("throughput", 2, 8, 1)
     for name in names:

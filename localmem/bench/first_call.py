@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from localmem.config import Paths, load_config
-from localmem.errors import ConfigError
+from localmem.errors import ConfigError, GrammarError
+from localmem.grammar.compile import Backend, compile_grammar
 from localmem.grammar.sources import Json
 from localmem.memory.embedder import HashEmbedder
 from localmem.opening import Setting, open_agent
@@ -21,7 +22,7 @@ from localmem.protocols import Engine, Generation, Grammar
 
 MESSAGE = "My name is Ada, I live in Lisbon, and I am learning to play the cello. What could I practise today?"
 #: A backend that refuses a document for its size gets one whose strings have no more characters than this.
-SHORTER = 60
+SHORTER = (60, 30, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,20 @@ def first_request(engine: Engine, preset: str, longest: int, functions: Sequence
     request = recorder.request
     assert request is not None
     return Request(request.prompt, request.source, min(request.max_tokens, longest))
+
+
+def compile_smaller(source: Json, backend: Backend | None) -> tuple[Grammar, int | None]:
+    """The grammar of a document; of one with shorter strings, and how short, where the backend takes no larger one.
+
+    Raises the GrammarError of the whole document if the backend takes none of them.
+    """
+    try:
+        return compile_grammar(source, backend=backend), None
+    except GrammarError as error:
+        for longest in SHORTER:
+            with contextlib.suppress(GrammarError):
+                return compile_grammar(shorter(source, longest), backend=backend), longest
+        raise error
 
 
 def shorter(source: Json, longest: int) -> Json:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import jsonschema
 
-from localmem.bench.first_call import SHORTER, document_of, shorter
+from localmem.bench.first_call import compile_smaller, document_of
 from localmem.bench.random_life import Clock, RandomLife
 from localmem.bench.rounds import Progress
 from localmem.bench.user_functions import bound_only
@@ -28,8 +28,7 @@ from localmem.config import Paths, load_config
 from localmem.engine.spelling import TokenBytes
 from localmem.errors import ContextError, GrammarError
 from localmem.events import Event, Kind
-from localmem.grammar.compile import Backend, compile_grammar
-from localmem.grammar.sources import Json
+from localmem.grammar.compile import Backend
 from localmem.memory.embedder import HashEmbedder
 from localmem.opening import Setting, open_agent
 from localmem.protocols import Engine, Generation, Grammar, TextCallback
@@ -106,7 +105,8 @@ class _Asking:
             raise _Stop
         asked = document_of(constraint)
         source = replace(asked, schema=self._narrowed(asked.schema))
-        schema, grammar = source.schema, self._compiled(source)
+        schema = source.schema
+        grammar, _ = compile_smaller(source, self._plan.backend)  # what is smaller allows nothing that is not allowed
         shortest = self._shortest(grammar)
         budget = self._budget(shortest, min(max_tokens, _LARGEST))
         call = Call(schema["properties"]["function"]["const"], shortest, budget)
@@ -139,12 +139,6 @@ class _Asking:
         name = self._chance.choice(sorted(branches))
         chosen: dict[str, Any] = self._chance.choice(branches[name])
         return chosen
-
-    def _compiled(self, source: Json) -> Grammar:
-        try:
-            return compile_grammar(source, backend=self._plan.backend)
-        except GrammarError:  # too large for this backend; a smaller grammar allows nothing that the agent does not
-            return compile_grammar(shorter(source, SHORTER), backend=self._plan.backend)
 
     def _shortest(self, grammar: Grammar) -> int:
         end = grammar.bind(self.vocabulary).end("")

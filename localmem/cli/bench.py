@@ -151,7 +151,7 @@ def _print_throughput(figures: Mapping[str, Any]) -> None:
     )
     head = ("WRITING", "TOKENS/S", "FROM-TO", "TO FREE", "MS/SAMPLED TOKEN", "MS/ONE-TOKEN STEP", "FORCED", "BIND MS")
     console.print_table([head, *(_throughput_row(name, figures) for name in figures["decode"])])
-    click.echo("\nmicroseconds a call inside the loop, median and 99th percentile, and calls a sampled token")
+    click.echo("\ninside the loop, microseconds: a call (median / 99th percentile), and the mean a sampled token")
     console.print_table([("WRITING", *(part.upper() for part in _PARTS)), *_inside_rows(figures["inside_us"])])
     click.echo(f"\nreading: {figures['prefill']['engine']:.0f} tokens/s")
     for name, longest in figures["shorter_strings"].items():
@@ -177,7 +177,7 @@ def _inside_rows(inside: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _spent(part: Mapping[str, float] | None) -> str:
-    return "-" if part is None else f"{part['p50_us']:.1f} / {part['p99_us']:.1f} x{part['calls_a_token']:.2f}"
+    return "-" if part is None else f"{part['p50_us']:.1f} / {part['p99_us']:.1f}  {part['us_a_token']:.0f}"
 
 
 # -- validity
