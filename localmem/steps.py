@@ -106,7 +106,8 @@ class Steps:
             return _TOO_LONG
         marked = {"content": f"{call.arguments['content']}{_CUT_MARK}"}
         outcome = self._built_in.call(call.function, {**call.arguments, **marked})
-        return replace(outcome, text=f"Your text was too long; its end is missing, marked{_CUT_MARK}.\n{outcome.text}")
+        fault = "only repeated itself" if written.generation.closed_by == "loop" else "was too long"
+        return replace(outcome, text=f"Your text {fault}; its end is missing, marked{_CUT_MARK}.\n{outcome.text}")
 
     def _run_user_function(self, written: Written, call: FunctionCall, function: Function) -> tuple[list[Event], bool]:
         with self._store.transaction():

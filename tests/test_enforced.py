@@ -41,6 +41,9 @@ STRING = {"type": "string"}
             "x-guidance",
         ),
         ({"x-guidance": {"whitespace_flexible": True}, "type": "object"}, "$.x-guidance", "x-guidance"),
+        ({"type": "object", "minProperties": 2}, "$.minProperties", "minProperties"),
+        ({"items": {"additionalProperties": {}, "minProperties": 3}}, "$.items.minProperties", "minProperties"),
+        ({"properties": {"a": {"const": "\x01"}}}, "$", "additionalProperties"),
         ({"$ref": "#/$defs/none"}, "$", "none"),
         ({"$ref": "https://example.com/schema.json"}, "$", "example.com"),
         ({"properties": {"a": 5}}, "$.properties.a", "5"),
@@ -85,6 +88,26 @@ def test_what_only_looks_like_a_keyword_is_none(schema: dict[str, Any]) -> None:
 def test_additional_items(schema: dict[str, Any], document: str, fits: bool, draft: dict[str, str]) -> None:
     """A keyword of older drafts, which are what most schemas say they are."""
     matcher = compile_grammar({**draft, "type": "array", **schema}).bind(BYTES)
+    assert (all(map(matcher.accept, document.encode())) and matcher.can_stop) is fits
+
+
+@pytest.mark.parametrize(
+    ("schema", "document", "fits"),
+    [
+        ({"properties": {"a": {"type": "integer"}}}, '{"\\u0061": "x"}', False),
+        ({"properties": {"a": {"type": "integer"}}}, '{"b": "x"}', True),
+        ({"properties": {"é": {"type": "integer"}}}, '{"\\u00e9": "x"}', False),
+        ({"patternProperties": {"^a": {"type": "integer"}}}, '{"\\u0061": "x"}', False),
+        ({"properties": {"a\nb": {"type": "integer"}}}, '{"a\\u000ab": "x"}', False),
+        ({"properties": {"a\nb": {"type": "integer"}}}, '{"a\\nb": 1}', True),
+        ({"additionalProperties": {"type": "string"}}, '{"\\u0007": "\\u0001"}', True),
+        ({"properties": {"a": STRING}, "additionalProperties": False}, '{"a": "\\u0001"}', True),
+    ],
+)
+def test_a_key_has_one_spelling_where_others_may_stand_beside_it(
+    schema: dict[str, Any], document: str, fits: bool
+) -> None:
+    matcher = compile_grammar({"type": "object", **schema}).bind(BYTES)
     assert (all(map(matcher.accept, document.encode())) and matcher.can_stop) is fits
 
 

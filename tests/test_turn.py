@@ -169,19 +169,25 @@ def test_a_message_too_long_for_the_window_becomes_a_document(home: Path) -> Non
         assert any("number 1234 is" in hit.text for hit in hits)
 
 
-def test_a_memory_write_cut_by_the_budget_is_marked_and_told(home: Path) -> None:
-    content = "a fact that goes on " * 100
+@pytest.mark.parametrize(
+    ("content", "closed_by", "told"),
+    [
+        (" ".join(f"fact {n}" for n in range(220)), "budget", "too long"),
+        ("a fact that goes on " * 100, "loop", "repeated itself"),
+    ],
+)
+def test_a_memory_write_cut_short_is_marked_and_told(home: Path, content: str, closed_by: str, told: str) -> None:
     assert len(content) <= MAX_STRING
     with scripted(home, [call("archival_memory_insert", content=content), say("Hm.")], n_ctx=8192) as agent:
         events = list(agent.send("Keep this."))
         written = next(e for e in events if e.kind is Kind.CALL)
         assert written.stats is not None
-        assert written.stats["closed_by"] == "budget"
+        assert written.stats["closed_by"] == closed_by
         assert written.stats["closed_paths"] == ["$.arguments.content"]
         stored = agent.archival.search("fact").hits[0].text
         assert stored.endswith("[cut]")
         result = next(e for e in events if e.kind is Kind.RESULT)
-        assert "too long" in result.text
+        assert told in result.text
 
 
 def test_a_call_cut_before_it_was_decided_is_not_run(home: Path) -> None:
@@ -189,14 +195,14 @@ def test_a_call_cut_before_it_was_decided_is_not_run(home: Path) -> None:
         """Launch something."""
         raise AssertionError("must not run")
 
-    answers = [call("launch", target="x" * 1500, note="n"), say("Too long.")]
+    answers = [call("launch", target="".join(f"x{n}" for n in range(400)), note="n"), say("Too long.")]
     with scripted(home, answers, n_ctx=8192, functions=[launch]) as agent:
         events = list(agent.send("Launch."))
         assert "Not done" in next(e for e in events if e.kind is Kind.RESULT).text
 
 
 def test_a_reply_cut_by_the_budget_is_whole_and_says_so(home: Path) -> None:
-    with scripted(home, [say("word " * 1500)], n_ctx=8192) as agent:
+    with scripted(home, [say(" ".join(f"word {n}" for n in range(400)))], n_ctx=8192) as agent:
         reply = list(agent.send("Talk."))[-1]
         assert reply.kind is Kind.ASSISTANT
         assert reply.details["cut"] is True

@@ -25,10 +25,10 @@ _TAKEN: dict[type, tuple[str, tuple[Backend, ...]]] = {
 }
 
 
-def compile_grammar(given: Any, *, backend: Backend | None = None) -> Grammar:
-    """The constraint that makes a generation a text that `given` allows, and nothing else.
+def compile_grammar(schema: Any, *, backend: Backend | None = None) -> Grammar:
+    """The constraint that makes a generation a text that `schema` allows, and nothing else.
 
-    `given` is a JSON Schema (a mapping, or its JSON text), a Pydantic model, a dataclass or another Python type, an
+    `schema` is a JSON Schema (a mapping, or its JSON text), a Pydantic model, a dataclass or another Python type, an
     output type of outlines, or one of `localmem.grammar.sources`. For a schema or a type the text is a JSON document,
     written in one layout: `{"a": 1, "b": [2, 3]}`, keys in the schema's order.
 
@@ -45,7 +45,7 @@ def compile_grammar(given: Any, *, backend: Backend | None = None) -> Grammar:
     """
     if backend is not None and backend not in BACKENDS:
         raise GrammarError(f"There is no grammar backend {backend!r}; use one of: {', '.join(BACKENDS)}.")
-    source = source_of(given)
+    source = source_of(schema)
     what, takers = _TAKEN[type(source)]
     if backend is not None and backend not in takers:
         raise GrammarError(f"{what} is not run by backend {backend}; use backend {' or '.join(takers)}.")

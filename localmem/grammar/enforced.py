@@ -18,7 +18,7 @@ _NOT_ENFORCED = {
     "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems", "x-guidance",
 }  # fmt: skip
 
-_ONE = ("additionalProperties", "items", "not", "contains", "propertyNames", "if", "then", "else")
+_ONE = ("additionalProperties", "additionalItems", "items", "not", "contains", "propertyNames", "if", "then", "else")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
@@ -51,4 +51,29 @@ def refuse_unenforced(schema: Mapping[str, Any]) -> None:
             if word in _NOT_ENFORCED:
                 at = f"{path}.{word}"
                 raise GrammarError(f"{word} at {path} cannot be enforced; leave it out.", at)
+        _refuse_counted_keys(part, path)
         todo += [(inner, path + end) for inner, end in subschemas(part)]
+
+
+def _refuse_counted_keys(schema: Mapping[str, Any], path: str) -> None:
+    """llguidance counts a key as often as it is written, where its name is free."""
+    least = schema.get("minProperties", 0)
+    if isinstance(least, int | float) and least >= 2 and _is_open(schema):
+        raise GrammarError(
+            f"minProperties of {least} at {path} cannot be enforced on keys of any name.", f"{path}.minProperties"
+        )
+
+
+def _is_open(schema: Mapping[str, Any]) -> bool:
+    return schema.get("additionalProperties", True) is not False or bool(schema.get("patternProperties"))
+
+
+def has_other_keys(schema: Any) -> bool:
+    """Whether a schema has an object with named keys beside which others may stand, with other values."""
+    todo: list[Any] = [schema]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Mapping) and _is_open(part) and (part.get("properties") or part.get("patternProperties")):
+            return True
+        todo += [inner for inner, _ in subschemas(part)]
+    return False

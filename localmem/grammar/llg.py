@@ -20,7 +20,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from localmem.errors import GrammarError
-from localmem.grammar.enforced import refuse_unenforced, subschemas
+from localmem.grammar.enforced import has_other_keys, refuse_unenforced, subschemas
+from localmem.grammar.formats import exact_formats
 from localmem.grammar.plans import Plan, plan_for
 from localmem.grammar.sources import Cfg, Choice, Json, Regex
 from localmem.protocols import End, Vocabulary
@@ -38,6 +39,8 @@ _CAUSES = (
     ("Properties", "minProperties"), ("Properties", "maxProperties"), ("intersection", "allOf"),
     ("unclosed", "pattern"), ("look", "pattern"), ("backref", "pattern"), ("Resource", "$ref"), ("ref", "$ref"),
 )  # fmt: skip
+_ESCAPES = 'nrbtf\\"'
+_NUMBERED = re.compile(r"\\u00(?:[01]|7f|[89])")
 _OTHER_ESCAPES = re.compile(r"\\(?:u00(?:[01]|7f|[89])|[bfrt])")
 _PLAIN_ESCAPES = 'n\\"'
 _LIMITS = LLParserLimits()  # llguidance's own: work to compile, work a step, and states
@@ -90,7 +93,7 @@ def _literal(text: str) -> str:
 
 def _dumped(schema: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(schema)
+        return json.dumps(exact_formats(schema))
     except (TypeError, ValueError, RecursionError) as error:
         raise GrammarError(f"This is not a JSON Schema: {error}.") from error
 
@@ -111,9 +114,26 @@ def _json_source(schema: str, plain: bool) -> str:
 
 
 def _json_grammar(schema: str, plain: bool = False) -> str:
-    one_way = plain and not _OTHER_ESCAPES.search(schema)  # a constant may hold what only those can write
-    layout = {**_LAYOUT, "json_allowed_escapes": _PLAIN_ESCAPES} if one_way else _LAYOUT
+    # A constant may hold what only other escapes can write.
+    escapes = _PLAIN_ESCAPES if plain and not _OTHER_ESCAPES.search(schema) else _escapes(schema)
+    layout = {**_LAYOUT, "json_allowed_escapes": escapes}
     return str(LLMatcher.grammar_from_json_schema(schema, overrides=layout))
+
+
+def _escapes(schema: str) -> str:
+    """The letters of the escapes that may be written.
+
+    Where keys that no property names may have other values, none is written by number: llguidance would take
+    "\\u0061" for another key than "a".
+    """
+    if not has_other_keys(json.loads(schema)):
+        return _ESCAPES + "u"
+    if _NUMBERED.search(schema):
+        raise GrammarError(
+            "A text of this schema has a control character, which objects with keys of any name rule out; "
+            'add "additionalProperties": false to its objects.'
+        )
+    return _ESCAPES
 
 
 def _valid(source: str, what: str) -> str:
