@@ -148,7 +148,7 @@ def run_structured(flags: Flags, wish: Wish, message: str, *, as_json: bool) -> 
 def _located(error: GrammarError) -> GrammarError:
     """An error whose line names the JSON path of its cause."""
     text = str(error)
-    named = error.path in ("", "$") or "$." in text
+    named = error.path in ("", "$") or "$" in text
     return error if named else GrammarError(f"{error.path}: {text}", error.path)
 
 
