@@ -139,6 +139,18 @@ def test_random_text_at_any_budget_is_a_call_that_fits(name: str) -> None:
         generate(name, 0, least - 1)
 
 
+def test_thinking_that_plain_text_ends_is_ended_at_its_bound() -> None:
+    form = replace(form_of("qwen3"), think_open=("<think>\n",), think_close=("</think>\n\n",))
+    vocabulary = tagged("qwen3")[1]
+    for most in (1, 40):
+        matcher = call_grammar(FUNCTIONS, Spoken(form, thinking_tokens=most)).bind(vocabulary)
+        source = Random(most, vocabulary.size)
+        loop = DecodeLoop(source, vocabulary, TokenBytes(vocabulary), matcher=matcher, max_tokens=500)
+        assert loop.run([1], lambda _: None).finish == "stop"
+        _, function, given = read_call(loop.text, form)
+        assert fits(function, given)
+
+
 @pytest.mark.parametrize("name", CALL_TEMPLATES)
 def test_no_end_takes_more_than_its_bound(name: str) -> None:
     vocabulary = tagged(name)[1]

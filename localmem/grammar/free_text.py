@@ -151,11 +151,15 @@ class FreeTextRules:
         self._count = 0
         #: What the next token is judged by: whether the text has ended, and whether a character is unfinished.
         self._ended = self._unfinished = False
+        #: The tokens that are left of what ends the text, once nothing else may come.
+        self._ending: list[int] = self._last_tokens()
 
     def _after(self, token: int) -> tuple[str, bool, bool] | None:
         """The text, whether it has ended and whether a character is unfinished after `token`; None if refused."""
+        if self._ending:
+            return (self._text, len(self._ending) == 1, False) if token == self._ending[0] else None
         piece = self._characters.pieces[token]
-        if not piece or self._ended or (self._spent and not self._unfinished and not self._must_end):
+        if not piece or self._ended or (self._spent and not self._unfinished):
             return None
         whole = _whole(self._data + piece)
         if whole is None:
@@ -165,9 +169,7 @@ class FreeTextRules:
         if unfinished and ended:
             return None
         longer = len(body) + unfinished > self._part.longest
-        if longer or not self._part.allows(body, ended) or (self._spent and not self._unfinished and not ended):
-            return None
-        return text, ended, unfinished
+        return None if longer or not self._part.allows(body, ended) else (text, ended, unfinished)
 
     @property
     def _length(self) -> int:
@@ -186,10 +188,12 @@ class FreeTextRules:
         needed = part.ended == "always" or (part.ended == "said" and bool(self._data))
         return bool(part.ends) and needed and not self._ended
 
+    def _last_tokens(self) -> list[int]:
+        spent = self._spent and self._must_end and not self._unfinished
+        return self._vocabulary.tokenize(self._part.ends) if spent else []
+
     def forced(self) -> list[int]:
-        if self._spent and self._must_end and not self._unfinished:
-            return self._vocabulary.tokenize(self._part.ends)
-        return []
+        return list(self._ending)
 
     def accept(self, token: int) -> bool:
         after = self._after(token)
@@ -198,10 +202,15 @@ class FreeTextRules:
         self._text, self._ended, self._unfinished = after
         self._data += self._characters.pieces[token]
         self._count += 1
+        self._ending = self._ending[1:] or self._last_tokens()
         return True
 
     def mask(self) -> NDArray[np.bool_]:
         characters, part = self._characters, self._part
+        if self._ending:
+            allowed = np.zeros(len(characters.plain), np.bool_)
+            allowed[self._ending[0]] = True
+            return allowed
         one_by_one: set[int] = set(characters.going_on) if self._unfinished else set()
         may_go_on = not (self._unfinished or self._spent or self._ended)
         room = part.longest - self._length if may_go_on else -1
