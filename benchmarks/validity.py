@@ -1,6 +1,7 @@
 """Whether every call is valid, however bad the model and however small the budget.
 
-    python -m benchmarks.validity [--random N] [--calls N] [--model M] [--backend B] [--seed S] [--json]
+    python -m benchmarks.validity [--random N] [--calls N] [--model M] [--backend B] [--threads T]
+                                  [--seed S] [--json]
 
 Agents live at random (see `localmem.bench.validity`) and write at temperature 2.0, with budgets from the shortest
 legal document to 512 tokens: most on two-layer models of random weights with the real tokenizer, one of which writes
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,8 @@ def measure(options: argparse.Namespace) -> dict[str, list[Call]]:
                 plan = Plan(calls=calls, seed=options.seed, backend=options.backend)
                 done[f"{name} weights"] = _run(engine, name, plan)
     if options.calls:
-        engine = load_engine(options.model or load_config().default_model, n_ctx=_N_CTX)
+        chosen = load_config().model(options.model)
+        engine = load_engine(replace(chosen, threads=options.threads or chosen.threads), n_ctx=_N_CTX)
         try:
             plan = Plan(calls=options.calls, seed=options.seed + 1, backend=options.backend)
             done[engine.name] = _run(engine, engine.name, plan)
@@ -99,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--calls", type=int, default=1000, help="calls of the real model (1000)")
     parser.add_argument("--model", help="a name of models.yaml or a GGUF file (default: the default model)")
     parser.add_argument("--backend", choices=BACKENDS, help="what runs the grammars (default: llguidance)")
+    parser.add_argument("--threads", type=int, default=0, help="of the real model (default: what models.yaml says)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the line of JSON alone")
     options = parser.parse_args(arguments)
