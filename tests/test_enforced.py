@@ -125,7 +125,32 @@ def test_what_cannot_be_compiled_in_time_is_refused() -> None:
 
 
 def test_subschemas_have_their_paths() -> None:
-    schema = {"properties": {"a": {}}, "items": [{}, True], "anyOf": [{}], "not": False, "$defs": {"x": {}}}
+    schema = {"properties": {"a": {}}, "items": [{}, True], "anyOf": [{}], "$defs": {"x": {}}}
     assert {end for _, end in subschemas(schema)} == {
-        ".properties.a", ".items[0]", ".items[1]", ".anyOf[0]", ".not", ".$defs.x",
+        ".properties.a", ".items[0]", ".items[1]", ".anyOf[0]", ".$defs.x",
     }  # fmt: skip
+
+
+def _elsewhere(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` under a word that is no keyword of the standard."""
+    return {"$ref": "#/components/schemas/a%20b", "components": {"schemas": {"a b": schema}}}
+
+
+def test_what_a_reference_finds_elsewhere_is_a_schema_too() -> None:
+    for refused in ({"type": "object", "minProperties": 2}, {"uniqueItems": True}):
+        with pytest.raises(GrammarError) as caught:
+            compile_grammar(_elsewhere(refused))
+        assert caught.value.path.startswith("$.components.schemas.a b.")
+    for schema, document in (
+        ({"type": "string", "format": "date"}, '"2023-02-29"'),
+        ({"properties": {"a": {"type": "integer"}}}, '{"\\u0061": "x"}'),
+    ):
+        matcher = compile_grammar(_elsewhere(schema)).bind(BYTES)
+        assert not all(map(matcher.accept, document.encode()))
+
+
+def test_a_schema_that_contains_itself_is_refused() -> None:
+    endless: dict[str, Any] = {"type": "array"}
+    endless["items"] = endless
+    with pytest.raises(GrammarError):
+        compile_grammar(endless)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from localmem.errors import GrammarError
 
@@ -18,9 +19,9 @@ _NOT_ENFORCED = {
     "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems", "x-guidance",
 }  # fmt: skip
 
-_ONE = ("additionalProperties", "additionalItems", "items", "not", "contains", "propertyNames", "if", "then", "else")
+_ONE = ("additionalProperties", "additionalItems", "items")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions")
 
 
 def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
@@ -38,11 +39,37 @@ def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
             yield from ((part, f".{key}.{name}") for name, part in schema[key].items())
 
 
-def refuse_unenforced(schema: Mapping[str, Any]) -> None:
-    """Raise GrammarError for the first keyword that llguidance does not enforce, or for what is no schema."""
-    todo: list[tuple[Any, str]] = [(schema, "$")]
+def _all_schemas(root: Any) -> Iterator[tuple[Any, str]]:
+    """A schema and all that it uses, each with its path: those inside it, and those that a $ref finds elsewhere in it."""
+    todo: list[tuple[Any, str]] = [(root, "$")]
+    pointers: set[str] = set()
     while todo:
         part, path = todo.pop()
+        yield part, path
+        todo += [(inner, path + end) for inner, end in subschemas(part)]
+        pointer = str(part.get("$ref", "")).partition("#")[2] if isinstance(part, Mapping) else ""
+        if pointer.startswith("/") and pointer not in pointers:
+            pointers.add(pointer)
+            todo += _pointed_to(root, pointer)
+
+
+def _pointed_to(root: Any, pointer: str) -> Iterator[tuple[Any, str]]:
+    """What a JSON Pointer finds, if anything: whether it must is for llguidance to say."""
+    found, path = root, "$"
+    for part in unquote(pointer[1:]).split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping) and name in found:
+            found, path = found[name], f"{path}.{name}"
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found, path = found[int(name)], f"{path}[{name}]"
+        else:
+            return
+    yield found, path
+
+
+def refuse_unenforced(schema: Mapping[str, Any]) -> None:
+    """Raise GrammarError for the first keyword that llguidance does not enforce, or for what is no schema."""
+    for part, path in _all_schemas(schema):
         if isinstance(part, bool):
             continue
         if not isinstance(part, Mapping):
@@ -52,7 +79,6 @@ def refuse_unenforced(schema: Mapping[str, Any]) -> None:
                 at = f"{path}.{word}"
                 raise GrammarError(f"{word} at {path} cannot be enforced; leave it out.", at)
         _refuse_counted_keys(part, path)
-        todo += [(inner, path + end) for inner, end in subschemas(part)]
 
 
 def _refuse_counted_keys(schema: Mapping[str, Any], path: str) -> None:
@@ -70,10 +96,7 @@ def _is_open(schema: Mapping[str, Any]) -> bool:
 
 def has_other_keys(schema: Any) -> bool:
     """Whether a schema has an object with named keys beside which others may stand, with other values."""
-    todo: list[Any] = [schema]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, Mapping) and _is_open(part) and (part.get("properties") or part.get("patternProperties")):
-            return True
-        todo += [inner for inner, _ in subschemas(part)]
-    return False
+    return any(
+        isinstance(part, Mapping) and _is_open(part) and bool(part.get("properties") or part.get("patternProperties"))
+        for part, _ in _all_schemas(schema)
+    )

@@ -30,12 +30,23 @@ EXACT: dict[str, str] = {
 }
 
 
+#: Keywords whose values are data, and those whose values are schemas by name.
+_DATA = {"const", "enum", "default", "examples"}
+_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
+
+
 def exact_formats(schema: Any) -> Any:
-    """The same schema, an exact pattern beside each date and time. Nothing that is no schema is changed."""
+    """The same schema, an exact pattern beside each date and time. No data in it is changed.
+
+    What stands under a word that is no keyword is changed too: a $ref may point there.
+    """
+    if isinstance(schema, list):
+        return [exact_formats(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     changed = {word: _inside(word, value) for word, value in schema.items()}
-    pattern = EXACT.get(str(schema.get("format")))
+    form = schema.get("format")
+    pattern = EXACT.get(form) if isinstance(form, str) else None
     if pattern is not None:
         if "pattern" in changed:
             changed["allOf"] = [*changed.get("allOf", []), {"pattern": pattern}]
@@ -44,17 +55,10 @@ def exact_formats(schema: Any) -> Any:
     return changed
 
 
-_ONE = {"additionalProperties", "additionalItems", "items"}
-_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}
-_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
-
-
 def _inside(word: str, value: Any) -> Any:
     """The value of a keyword, with the schemas in it made exact."""
-    if word in _LISTS and isinstance(value, list):
-        return [exact_formats(part) for part in value]
-    if word in _ONE:
-        return exact_formats(value)
+    if word in _DATA:
+        return value
     if word in _MAPS and isinstance(value, Mapping):
         return {name: exact_formats(part) for name, part in value.items()}
-    return value
+    return exact_formats(value)

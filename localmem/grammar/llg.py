@@ -76,8 +76,9 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
 def _source_text(source: Json | Regex | Choice | Cfg) -> str:
     match source:
         case Json(schema=schema, plain=plain):
+            text = _dumped(schema)  # one that contains itself has no end, and is refused here
             refuse_unenforced(schema)
-            return _json_source(_dumped(schema), plain)
+            return _json_source(text, plain)
         case Regex(pattern=pattern):
             return _valid(str(LLMatcher.grammar_from_regex(pattern)), "This regular expression")
         case Choice(texts=texts):
