@@ -46,10 +46,9 @@ def block_text(given: str, folder: str) -> str:
     """The text of a shipped persona or human, by name, or of a file. ConfigError if it is neither."""
     if given in persona_names(folder):
         return prompt_text(f"{folder}/{given}.txt")
-    path = Path(given).expanduser()
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
+        return Path(given).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~somebody who has no home folder
         names = ", ".join(persona_names(folder))
         raise ConfigError(f"{given} is no text file and none of: {names} ({error.__class__.__name__}).") from error
 

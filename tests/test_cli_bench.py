@@ -301,6 +301,7 @@ def test_a_built_in_that_fails_is_not_valid() -> None:
         (None, "is no Python file"),
         ("def f(:", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
+        ("import sys\nsys.exit(0)", "SystemExit"),
         ("def f(x: int) -> int:\n    'Doc.'\n    return x", "no function decorated"),
         ("import localmem\n@localmem.function\ndef f(x):\n    'Doc.'", "parameter x has no type"),
     ],
@@ -313,6 +314,17 @@ def test_a_file_without_usable_functions_is_one_line(tmp_path: Path, text: str |
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
     assert about in done.stderr
+
+
+def test_a_file_of_functions_may_have_dataclasses(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\nimport dataclasses\nimport localmem\n"
+        "@dataclasses.dataclass\nclass Item:\n    size: int\n"
+        "@localmem.function\ndef f(x: int) -> int:\n    '''Double.\n\n    Args:\n        x: Any.\n    '''\n"
+        "    return 2 * Item(x).size\n"
+    )
+    assert [run(2) for run in functions_of(file)] == [4]
 
 
 def test_execute_needs_functions() -> None:

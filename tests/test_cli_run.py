@@ -235,6 +235,8 @@ def test_an_unfinished_form_is_printed_and_is_1(line: Line) -> None:
     ("arguments", "about"),
     [
         (["--schema", "no-such-file.json"], "no-such-file.json cannot be read"),
+        (["--schema", "~no-such-user/x.json"], "cannot be read"),
+        (["--schema", '{"not":' * 100_000], "is not JSON"),
         (["--schema", "{list}"], "is no JSON Schema"),
         (["--schema", "{broken}"], "is not JSON"),
         (["--schema", "{latin}"], "is not text"),

@@ -147,6 +147,7 @@ def test_plain_texts(given: Any, source: Any) -> None:
     ("given", "message"),
     [
         ("{not json", "not JSON"),
+        ('{"not":' * 100_000, "not JSON"),
         ("[1]", "object"),
         ("true", "object"),
         (None, "None is no type"),

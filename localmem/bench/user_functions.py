@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ def functions_of(file: Path) -> list[Callable[..., Any]]:
     if not file.is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"{file} is no Python file; check its path and that its name ends in .py.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass in it looks its own module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a person's own code may raise anything
+    except (Exception, SystemExit) as error:  # a person's own code may raise anything
         about = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{file} cannot be run ({about}); correct it.") from error
     found = [value for value in vars(module).values() if is_marked(value)]

@@ -95,10 +95,10 @@ def _schema(given: str) -> dict[str, Any]:
     where = "the schema" if inline else given
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GrammarError(f"{where} is not JSON ({error}): correct it.") from error
     if not isinstance(schema, dict):
-        raise GrammarError(f"{where} is no JSON Schema: that is an object, such as {{'type': 'object'}}.")
+        raise GrammarError(f'{where} is no JSON Schema: that is an object, such as {{"type": "object"}}.')
     return schema
 
 
@@ -109,6 +109,8 @@ def _text_of(given: str, what: str) -> str:
         raise ConfigError(f"the {what} {given} cannot be read ({error.strerror}); check its path") from error
     except ValueError as error:
         raise ConfigError(f"the {what} {given} is not text in UTF-8") from error
+    except RuntimeError as error:  # ~somebody who has no home folder
+        raise ConfigError(f"the {what} {given} cannot be read ({error}); check its path") from error
 
 
 def _choices(given: str) -> tuple[str, ...]:

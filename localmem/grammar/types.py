@@ -64,7 +64,7 @@ def reader_of(given: Any) -> Reader:
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GrammarError(f"The schema is not JSON: {error}.") from error
     if not isinstance(schema, dict):
         raise GrammarError("A JSON Schema is an object.")
