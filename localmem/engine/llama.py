@@ -135,8 +135,9 @@ class LlamaEngine:
     @property
     def held(self) -> list[int]:
         """The tokens whose keys and values the KV cache holds."""
-        self._wait()
-        return list(self._source.cache.log)
+        with self._turn:
+            self._wait()
+            return list(self._source.cache.log)
 
     def _prompt_tokens(self, prompt: str | Sequence[int], max_tokens: int) -> list[int]:
         if self._closed:

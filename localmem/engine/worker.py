@@ -47,7 +47,8 @@ class AbortFlag:
 class Job(Generic[Result]):
     """One generation in its thread: `work` gets a callback for its text, which `result` hands over in this thread.
 
-    `after` runs in the same thread once the result is out: nobody but `wait` waits for it.
+    `after` runs in the same thread once the result is out: nobody but `wait` waits for it. That is for a flag of its
+    own and not for the thread: a Ctrl-C in `Thread.join` makes Python believe that the thread has ended.
     """
 
     def __init__(
@@ -59,22 +60,34 @@ class Job(Generic[Result]):
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._results: list[Result] = []
         self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="localmem-decode")
+        self._gate = threading.Lock()
+        self._begun = self._dropped = False
+        self._over = threading.Event()
 
     def _run(self) -> None:
+        with self._gate:
+            if self._dropped:
+                return
+            self._begun = True
+        try:
+            self._work_and_tell()
+            if self._after is not None and not self._errors:
+                self._after()
+        finally:
+            self._over.set()
+
+    def _work_and_tell(self) -> None:
         try:
             self._results.append(self._work(self._pieces.put))
         except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread, whatever it is
             self._errors.append(error)
         finally:
             self._pieces.put(None)
-        if self._after is not None and not self._errors:
-            self._after()
 
     def result(self, on_text: TextCallback | None) -> Result:
         """Start, hand the text over, and return what `work` did. Ctrl-C and an exception in `on_text` end the work."""
         try:
-            self._thread.start()
+            threading.Thread(target=self._run, name="localmem-decode").start()
             self._hand_over(on_text)
         except BaseException:
             self._abort.set()
@@ -94,8 +107,12 @@ class Job(Generic[Result]):
                     on_text(piece)
             except KeyboardInterrupt:
                 self._abort.set()
+                if (self._results or self._errors) and self._pieces.empty():
+                    return  # it may have struck while the last piece was taken
 
     def wait(self) -> None:
-        """Until the thread is done with the context."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Until the thread is done with the context. One that has not begun never will."""
+        with self._gate:
+            self._dropped = not self._begun
+        if not self._dropped:
+            self._over.wait()
