@@ -16,7 +16,8 @@ from localmem.engine.spelling import TokenBytes
 from localmem.errors import GrammarError
 from localmem.grammar.compile import compile_grammar
 from localmem.grammar.schema import arguments, call_schema, one_of, text
-from localmem.protocols import Vocabulary
+from localmem.grammar.sources import Choice
+from localmem.protocols import End, Vocabulary
 
 SCHEMA = call_schema(
     {
@@ -102,6 +103,14 @@ def test_every_budget_gives_a_whole_document(budget: int) -> None:
         assert call["function"] in ("send_message", "append")
 
 
+@pytest.mark.parametrize("budget", range(1, 5))
+def test_a_text_that_could_go_on_is_whole_when_the_budget_ends(budget: int) -> None:
+    for wanted, answer in (({"type": "integer"}, "12345"), (Choice(("a", "aa", "aaaaa")), "aaaaa")):
+        out = ScriptedEngine([answer]).generate("x", constraint=compile_grammar(wanted), max_tokens=budget)
+        assert out.text in ("1", "12", "123", "1234", "a", "aa")
+        assert (out.finish, out.closed_by) == ("closed", "budget")
+
+
 def test_a_budget_below_the_shortest_document_is_refused_before_anything_is_decoded() -> None:
     engine = ScriptedEngine()
     with pytest.raises(GrammarError, match=str(SHORTEST)):
@@ -148,6 +157,27 @@ def test_a_loop_is_not_ended_before_the_string_may_be() -> None:
     grammar = compile_grammar({"type": "string", "minLength": 120})
     out = ScriptedEngine([f'"{"ha" * 60}"']).generate("x", constraint=grammar, max_tokens=1000)
     assert (out.text, out.closed_by) == (f'"{"ha" * 60}"', "loop")
+
+
+def test_what_is_unfinished_is_not_called_closed_for_a_loop_that_was_ended_in_it() -> None:
+    class Unplanned:
+        """A matcher that knows no end once its second string has begun."""
+
+        def __init__(self) -> None:
+            self._matcher = compile_grammar(LOOP).bind(BYTES)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._matcher, name)
+
+        def end(self, text: str) -> End | None:
+            return None if '"b": ' in text else self._matcher.end(text)
+
+        end_bound = None
+
+    source = Wanting(b"ha " * 20 + b"x" * 80)
+    matcher: Any = Unplanned()
+    out = DecodeLoop(source, BYTES, TokenBytes(BYTES), matcher=matcher, max_tokens=80).run([1], lambda _: None)
+    assert (out.finish, out.closed_by) == ("length", "loop")
 
 
 def test_free_text_may_repeat_itself() -> None:

@@ -104,7 +104,7 @@ class DecodeLoop:
         if self._matcher is not None and self._take_forced(self._matcher):
             return True
         if len(self._out.tokens) >= self._max_tokens:
-            return True
+            return self._spend()
         self._flush()
         token = self._source.sample(None)
         if self._matcher is not None:
@@ -114,6 +114,13 @@ class DecodeLoop:
             return True
         self._write([token])
         return False
+
+    def _spend(self) -> bool:
+        """The budget is spent: on a whole text, though more could follow, where ends are planned."""
+        if self._ending is not None and self._ending.shortest is not None:
+            return self._close("budget")
+        self._out.finish = "length"
+        return True
 
     def _take_forced(self, matcher: Matcher) -> bool:
         forced = matcher.forced()
@@ -197,8 +204,9 @@ class DecodeLoop:
             while len(whole_characters(bytes(self._bytes)).encode()) < len(self._bytes):
                 self._take_back()  # the beginning of a character that will now never be finished
             plan = self._ending.of(self.text)
-            if plan is None:
-                return True  # no end can be planned: finish stays "length"
+            if plan is None:  # no end can be planned: whatever was closed before, this is not whole
+                self._out.finish = "length"
+                return True
         self._write(plan[0])
         self._out.finish = "closed"
         self._out.closed_by = why
