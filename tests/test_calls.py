@@ -257,6 +257,21 @@ def _doubly_bracketed(written: str, name: str) -> Iterator[int]:
             written = written[len(named) + 4 :]
 
 
+@pytest.mark.parametrize("name", CALL_TEMPLATES)
+def test_look_alikes_in_what_is_enumerated_are_read_as_they_were(name: str) -> None:
+    form, vocabulary = form_of(name), tagged(name)[1]
+    lines = [f"a {HOSTILE} b", joined_names(form.quote) or "<tool_call>"]
+    for only in (lines, lines[:1]):
+        old = {"enum": only} if len(only) > 1 else {"const": only[0]}
+        grammar = call_grammar({"replace": [arguments({"old": old, "new": text(20)})]}, Spoken(form, 60, 40))
+        for line in only:
+            written = write_call("Correct it.", "replace", {"old": line, "new": "x"}, form)
+            matcher = grammar.bind(vocabulary)
+            assert all(map(matcher.accept, tokens_of(written, vocabulary)))
+            assert matcher.can_stop
+            assert read_call(joined_names(written), form)[2] == {"old": line, "new": "x"}
+
+
 def test_json_is_what_it_was() -> None:
     """The default format: the same grammar, and the same text."""
     assert write_call("t", "now", {"a": "ü"}, JSON) == (write_json("t", "now", {"a": "ü"}),)

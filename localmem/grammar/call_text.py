@@ -40,9 +40,12 @@ def name_of(mark: str | Tag) -> str:
 
 
 def write_value(value: Any, form: CallFormat) -> Marks:
-    """One argument, in a shape that is no JSON."""
+    """One argument, in a shape that is no JSON.
+
+    Where a text holds the name of the quote that would end it, it is written as JSON, which is read back as it was.
+    """
     writing = WRITING[form.shape]
-    if isinstance(value, str) and form.shape == "gemma":
+    if isinstance(value, str) and form.shape == "gemma" and joined_names(form.quote) not in value:
         return _met((*form.quote, value, *form.quote))
     if isinstance(value, list | tuple):
         items = [
