@@ -14,27 +14,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from localmem.grammar.literal_ends import Done, Open, Outcome, follow_literal
 from localmem.grammar.number_ends import finish_number, fits
-from localmem.grammar.shortest import NoPlan, Open, Schema, Shapes, dump, extra_required
+from localmem.grammar.pattern_ends import NoPlan
+from localmem.grammar.shortest import Schema, Shapes, dump, end_of_string, free_key, quoted
+from localmem.grammar.string_ends import matches
 from localmem.protocols import End
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A value that ends before the text does."""
-
-    position: int
-
-
-Outcome = Done | Open
 Part = Callable[[int], Iterator[Outcome]]  # follows the text from a position on
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
 _NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what TEXT_PATTERN excludes
-_UNIT = re.compile(r"\\u[0-9a-f]{4}|\\.|.", re.DOTALL)
 _NUMBER = re.compile(r"-?\d*(?:\.\d*)?(?:[eE][-+]?\d*)?")
 
 
@@ -85,46 +77,39 @@ class _Follower:
 
     def value(self, schema: Any, at: int, path: str) -> Iterator[Outcome]:
         if at == len(self._text):
-            least = self._shapes.least(schema)
-            yield Open(least.suffix, tuple(path + cut for cut in least.cut))
+            least = self._shapes.shortest(schema)
+            if least is not None:
+                yield Open(least.suffix, tuple(path + cut for cut in least.cut))
             return
         schema = self._shapes.plain(schema)
         if "anyOf" in schema:
-            for branch in schema["anyOf"]:
-                yield from self.value(branch, at, path)
+            yield from self._branches(schema["anyOf"], at, path)
         elif "enum" in schema:
-            yield from self._one_of([dump(value) for value in schema["enum"]], at, path)
+            yield from self._one_of(self._shapes.choices(schema), at, path)
         else:
             follow = {"object": self._object, "array": self._array, "string": self._string}
             yield from follow.get(schema["type"], self._number)(schema, at, path)
 
-    def _literal(self, literal: str, at: int) -> Iterator[Outcome]:
-        rest = len(self._text) - at
-        if "\\" in literal:
-            yield from self._escaped(_UNIT.findall(literal), at)
-        elif rest >= len(literal):
-            if self._text.startswith(literal, at):
-                yield Done(at + len(literal))
-        elif literal.startswith(self._text[at:]):
-            yield Open(literal[rest:])
+    def _branches(self, branches: Sequence[Any], at: int, path: str) -> Iterator[Outcome]:
+        """Each branch that the text may be in; one whose end cannot be planned is left out if another's can be."""
+        unknown = found = False
+        for branch in branches:
+            try:
+                outcomes = list(self.value(branch, at, path))
+            except NoPlan:
+                unknown = True
+                continue
+            found = found or bool(outcomes)
+            yield from outcomes
+        if unknown and not found:
+            raise NoPlan
 
-    def _escaped(self, units: Sequence[str], at: int) -> Iterator[Outcome]:
-        """A literal with escapes: a control character in it may be spelled in more than one way."""
-        for done, unit in enumerate(units):
-            rest = self._text[at : at + 6]
-            spellings = _spellings(unit)
-            written = next((s for s in spellings if rest.lower().startswith(s.lower())), None)
-            if written is None:
-                ends = [s[len(rest) :] for s in spellings if s.lower().startswith(rest.lower())]
-                if at + len(rest) == len(self._text) and ends:
-                    yield Open(min(ends, key=len) + "".join(units[done + 1 :]))
-                return
-            at += len(written)
-        yield Done(at)
+    def _literal(self, literal: str, at: int) -> Iterator[Outcome]:
+        return follow_literal(self._text, literal, at)
 
     def _one_of(self, choices: Sequence[str], at: int, path: str) -> Iterator[Outcome]:
         for choice in choices:
-            for outcome in self._literal(choice, at):
+            for outcome in follow_literal(self._text, choice, at):
                 if isinstance(outcome, Open) and len(choices) > 1:
                     yield Open(outcome.suffix, (path,))
                 else:
@@ -143,69 +128,90 @@ class _Follower:
             for part in parts[1:]:
                 least = _shortest(list(part(len(self._text))))
                 if least is None:
-                    raise NoPlan
+                    break
                 suffix, cut = suffix + least.suffix, cut + least.cut
-            yield Open(suffix, cut, outcome.steady)
+            else:
+                yield Open(suffix, cut, outcome.steady)
 
     # -- objects
 
     def _object(self, schema: Schema, at: int, path: str) -> Iterator[Outcome]:
-        keys = [*schema.get("properties", {}), *extra_required(schema)]
-        members = self._members(schema, keys, path, "")
+        members = self._members(schema, list(schema["properties"]), path, 0)
         yield from self._sequence([lambda i: self._literal("{", i), members], at)
 
-    def _members(self, schema: Schema, keys: Sequence[str], path: str, separator: str) -> Part:
-        """The members from `keys` on, those that no property describes, and the closing brace."""
+    def _members(self, schema: Schema, keys: Sequence[str], path: str, count: int) -> Part:
+        """The members from `keys` on after `count` others, those that no property names, and the closing brace."""
+        separator = ", " if count else ""
 
         def follow(at: int) -> Iterator[Outcome]:
-            others = schema.get("additionalProperties", True)
             if not keys:
-                yield from self._literal("}", at)
-                if others is not False and at < len(self._text):
-                    yield from self._other_member(schema, path, separator, at)
+                yield from self._last_members(schema, path, count, at)
                 return
             key, rest = keys[0], keys[1:]
             required = key in schema.get("required", ())
-            if required or at < len(self._text):
+            if required or ((at < len(self._text) or _wants(schema, rest, count)) and _takes(schema, count)):
                 member = [
-                    lambda i: self._literal(f"{separator}{dump(key)}: ", i),
-                    lambda i: self.value(schema.get("properties", {}).get(key, others), i, f"{path}.{key}"),
-                    self._members(schema, rest, path, ", "),
+                    lambda i: self._literal(f"{separator}{quoted(key)}: ", i),
+                    lambda i: self.value(schema["properties"][key], i, f"{path}.{key}"),
+                    self._members(schema, rest, path, count + 1),
                 ]
                 yield from self._sequence(member, at)
             if not required:
-                yield from self._members(schema, rest, path, separator)(at)
+                yield from self._members(schema, rest, path, count)(at)
 
         return follow
 
-    def _other_member(self, schema: Schema, path: str, separator: str, at: int) -> Iterator[Outcome]:
-        known = {dump(key)[1:-1] for key in (*schema.get("properties", {}), *extra_required(schema))}
-        match = _STRING.match(self._text, at + len(separator))
-        name = match.group()[1:] if match is not None else ""
+    def _last_members(self, schema: Schema, path: str, count: int, at: int) -> Iterator[Outcome]:
+        missing = _wants(schema, (), count)
+        if not missing:
+            yield from self._literal("}", at)
+        if (at < len(self._text) or missing) and _takes(schema, count):
+            for pattern, inner in schema.get("patternProperties", {}).items():
+                yield from self._other_member(schema, inner, pattern, path, count)(at)
+            inner = schema.get("additionalProperties", True)
+            if inner is not False:
+                yield from self._other_member(schema, inner, None, path, count)(at)
 
-        def key(i: int) -> Iterator[Outcome]:
-            for outcome in self._string({}, i, path):
-                if isinstance(outcome, Open) and name in known:
-                    yield Open("." + outcome.suffix, outcome.cut)
-                elif isinstance(outcome, Open):
-                    yield Open(outcome.suffix, outcome.cut)  # not steady: it may become one of the known names
-                elif name not in known:
-                    yield outcome
+    def _other_member(self, schema: Schema, inner: Any, pattern: str | None, path: str, count: int) -> Part:
+        """A member whose key no property names: one that fits a pattern, or none of them."""
+        separator = ", " if count else ""
 
-        member = [
-            lambda i: self._literal(separator, i),
-            key,
-            lambda i: self._literal(": ", i),
-            lambda i: self.value(schema.get("additionalProperties", True), i, f"{path}.{name}"),
-            self._members(schema, (), path, ", "),
-        ]
-        yield from self._sequence(member, at)
+        def follow(at: int) -> Iterator[Outcome]:
+            match = _STRING.match(self._text, at + len(separator))
+            name = match.group()[1:] if match is not None else ""
+            member = [
+                lambda i: self._literal(separator, i),
+                lambda i: self._key(schema, pattern, i, path),
+                lambda i: self._literal(": ", i),
+                lambda i: self.value(inner, i, f"{path}.{name}"),
+                self._members(schema, (), path, count + 1),
+            ]
+            yield from self._sequence(member, at)
+
+        return follow
+
+    def _key(self, schema: Schema, pattern: str | None, at: int, path: str) -> Iterator[Outcome]:
+        """A key that no property names. Never steady: as it grows, it may become one that is named."""
+        form = {} if pattern is None else {"patterns": (pattern,)}
+        patterns = schema.get("patternProperties", {}) if pattern is None else ()
+        for outcome in self._string(form, at, path):
+            whole = outcome.position if isinstance(outcome, Done) else len(self._text)
+            key = json.loads(self._text[at:whole] + (outcome.suffix if isinstance(outcome, Open) else ""))
+            free = key not in schema["properties"] and not any(matches((each,), key) for each in patterns)
+            if isinstance(outcome, Done) and free:
+                yield outcome
+            elif isinstance(outcome, Open) and free:
+                yield Open(outcome.suffix, outcome.cut)
+            elif isinstance(outcome, Open) and pattern is None:
+                longer = free_key(schema, key)
+                if longer is not None:
+                    yield Open(outcome.suffix[:-1] + dump(longer)[len(dump(key)) - 1 :], outcome.cut)
 
     # -- arrays, strings, numbers
 
     def _array(self, schema: Schema, at: int, path: str) -> Iterator[Outcome]:
         least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
-        items = schema.get("items", True)
+        first, items = schema.get("prefixItems", ()), schema.get("items", True)
 
         def follow(count: int) -> Part:
             def part(i: int) -> Iterator[Outcome]:
@@ -216,7 +222,7 @@ class _Follower:
                 if most is None or count < most:
                     item = [
                         lambda j: self._literal(", " if count else "", j),
-                        lambda j: self.value(items, j, f"{path}[{count}]"),
+                        lambda j: self.value(first[count] if count < len(first) else items, j, f"{path}[{count}]"),
                         follow(count + 1),
                     ]
                     yield from self._sequence(item, i)
@@ -227,12 +233,17 @@ class _Follower:
 
     def _string(self, schema: Schema, at: int, path: str) -> Iterator[Outcome]:
         if at == len(self._text):
-            yield Open(dump("." * int(schema.get("minLength", 0))), (path,))
+            end = end_of_string(schema, "", "")
+            if end is not None:
+                yield Open('"' + end, (path,))
             return
         match = _STRING.match(self._text, at)
         if match is None:
             return
         stop = match.end()
+        if "patterns" in schema:
+            yield from self._patterned(schema, at, stop, path)
+            return
         ends = self._text.startswith('"', stop)
         escape = "" if ends else _finish_escape(self._text[stop:])
         if escape is None:
@@ -246,6 +257,18 @@ class _Follower:
         elif missing <= 0:
             yield Done(stop + 1)
 
+    def _patterned(self, schema: Schema, at: int, stop: int, path: str) -> Iterator[Outcome]:
+        """A string with patterns. Never steady: any character may change how it has to end."""
+        so_far = json.loads(self._text[at:stop] + '"')
+        if self._text.startswith('"', stop):
+            least, most = schema.get("minLength", 0), schema.get("maxLength", len(so_far))
+            if least <= len(so_far) <= most and matches(schema["patterns"], so_far):
+                yield Done(stop + 1)
+            return
+        end = end_of_string(schema, so_far, self._text[stop:])
+        if end is not None:
+            yield Open(end, (path,))
+
     def _number(self, schema: Schema, at: int, path: str) -> Iterator[Outcome]:
         match = _NUMBER.match(self._text, at)
         assert match is not None, "the pattern matches the empty text"
@@ -258,10 +281,15 @@ class _Follower:
             yield Done(stop)
 
 
-def _spellings(unit: str) -> list[str]:
-    """How a character may be written in a literal: as `dump` does, and a control character by its number too."""
-    code = dict(zip("bfnrt", "\b\f\n\r\t", strict=True)).get(unit[1]) if unit[0] == "\\" else None
-    return [unit] if code is None else [unit, f"\\u{ord(code):04x}"]
+def _wants(schema: Schema, rest: Sequence[str], count: int) -> bool:
+    """Whether an object of `count` members needs one more, besides those of `rest` that are required."""
+    if "minProperties" not in schema:
+        return False
+    return count < int(schema["minProperties"]) - len(set(rest).intersection(schema.get("required", ())))
+
+
+def _takes(schema: Schema, count: int) -> bool:
+    return "maxProperties" not in schema or count < schema["maxProperties"]
 
 
 def _finish_escape(rest: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -14,15 +15,25 @@ Schema = Mapping[str, Any]
 def finish_number(begun: str, schema: Schema) -> str | None:
     """The fewest characters that make `begun` a number within the schema's limits; None if there are none."""
     low, high = _limits(schema)
+    step = schema.get("multipleOf")
+    tails = _tails(begun, low, high, whole=schema["type"] == "integer") if step is None else _multiples(begun, schema)
     second_best = None
-    for end in ("", *_tails(begun, low, high, whole=schema["type"] == "integer")):
+    for end in ("", *tails):
         text = begun + end
         if fits(text, schema):
-            if "." not in text or text[-1] != "0" or (low, high) == (-math.inf, math.inf):
+            if _everywhere(text, low, high, step):
                 return end
-            # llguidance's ranges do not let every decimal end with a zero.
             second_best = end if second_best is None else second_best
     return second_best
+
+
+def _everywhere(text: str, low: float, high: float, step: Any) -> bool:
+    """Whether a number is taken by every validator: not if binary fractions do not divide, as 0.3 by 0.1."""
+    if step is not None:
+        quotient = float(text) / float(step)
+        return quotient.is_integer()
+    # llguidance's ranges do not let every decimal end with a zero.
+    return "." not in text or text[-1] != "0" or (low, high) == (-math.inf, math.inf)
 
 
 def fits(text: str, schema: Schema) -> bool:
@@ -37,7 +48,27 @@ def fits(text: str, schema: Schema) -> bool:
         below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
         if not (below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)):
             return False
+    if "multipleOf" in schema and not _divides(schema["multipleOf"], text):
+        return False
     return bool(low <= value <= high) and value not in (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
+
+
+def is_multiple(value: int | float, step: Any) -> bool:
+    """Whether `value` is a multiple of `step`, both as they are written in decimals."""
+    return (Fraction(str(value)) / Fraction(str(step))).denominator == 1
+
+
+def _divides(step: Any, text: str) -> bool:
+    """llguidance lets a multiple have as many decimals as what it is a multiple of, and no exponent."""
+    if not set(text) <= set("-.0123456789"):
+        return False
+    places = len(text.partition(".")[2])
+    return places <= _needed(step) and (Fraction(text) / Fraction(str(step))).denominator == 1
+
+
+def _needed(step: Any) -> int:
+    """How many decimals `step` has."""
+    return next((n for n in range(40) if (Fraction(str(step)) * 10**n).denominator == 1), 40)
 
 
 def _limits(schema: Schema) -> tuple[float, float]:
@@ -71,3 +102,42 @@ def _digits(begun: str, low: float, high: float) -> Iterator[str]:
                     yield from (
                         f"{sign}{abs(v) - smallest:0{length}d}" for v in (value, value + 1) if least <= v <= most
                     )
+
+
+def _multiples(begun: str, schema: Schema) -> Iterator[str]:
+    """Digits (with a sign or a point before them) that make a multiple within the limits, shortest first."""
+    if set(begun) - set("-.0123456789"):
+        return  # another branch's
+    low, high = _limits(schema)
+    step, decimals = Fraction(str(schema["multipleOf"])), 0
+    if schema["type"] != "integer":
+        decimals = _needed(step)
+    for count in range(20):
+        for sign in [""] if begun else ["", "-"]:
+            whole, point, fraction = (sign + begun).lstrip("-").partition(".")
+            bounds = (-high, -low) if (sign + begun).startswith("-") else (low, high)
+            for head, places in _heads(whole, point, fraction, count):
+                if places > decimals:
+                    continue
+                unit = Fraction(1, 10**places)
+                smallest = int(whole + fraction or 0) * 10**count
+                for number in _near(smallest, smallest + 10**count - 1, step / unit, unit, bounds):
+                    yield sign + head + (f"{number - smallest:0{count}d}" if count else "")
+
+
+def _heads(whole: str, point: str, fraction: str, count: int) -> list[tuple[str, int]]:
+    """What may stand before `count` more digits, and how many decimals the number then has."""
+    if point:
+        return [("", len(fraction) + count)]
+    return [("", 0), ("." if whole else "0.", count)] if count else [("", 0)]
+
+
+def _near(least: int, most: int, step: Fraction, unit: Fraction, bounds: tuple[float, float]) -> Iterator[int]:
+    """The first whole numbers from `least` to `most` that are multiples of `step`, and in units within the bounds."""
+    if bounds[0] != -math.inf:
+        least = max(least, math.ceil(Fraction(str(bounds[0])) / unit))
+    if bounds[1] != math.inf:
+        most = min(most, math.floor(Fraction(str(bounds[1])) / unit))
+    every = step.numerator
+    first = -(-least // every) * every
+    yield from (number for number in (first, first + every, first + 2 * every) if number <= most)
