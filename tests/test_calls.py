@@ -152,6 +152,32 @@ def test_thinking_that_plain_text_ends_is_ended_at_its_bound() -> None:
 
 
 @pytest.mark.parametrize("name", CALL_TEMPLATES)
+def test_a_choice_that_a_broken_character_made_is_taken_back_with_it(name: str) -> None:
+    """The first byte of é decides for a text that the budget has no room for."""
+    form, vocabulary = form_of(name), tagged(name)[1]
+    functions = {"replace": [arguments({"old": {"enum": ["é" * 60, "x", "😀" * 20]}})]}
+    grammar, spell = call_grammar(functions, Spoken(form, 0, 0)), TokenBytes(vocabulary)
+    end = grammar.bind(vocabulary).end("")
+    assert end is not None
+    for first in (0xC3, 0xF0):
+        for more in range(1, 6):
+
+            class First(Random):
+                def sample(self, allowed: NDArray[np.bool_] | None, first: int = first) -> int:
+                    return first if allowed is None or allowed[first] else super().sample(allowed)
+
+            loop = DecodeLoop(
+                First(more, vocabulary.size),
+                vocabulary,
+                spell,
+                matcher=grammar.bind(vocabulary),
+                max_tokens=len(spell.end(end)) + more,
+            )
+            assert loop.run([1], lambda _: None).finish == "closed"
+            assert read_call(loop.text, form)[2] == {"old": "x"}
+
+
+@pytest.mark.parametrize("name", CALL_TEMPLATES)
 def test_no_end_takes_more_than_its_bound(name: str) -> None:
     vocabulary = tagged(name)[1]
     spell = TokenBytes(vocabulary)

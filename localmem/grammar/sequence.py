@@ -100,7 +100,8 @@ class PartsMatcher:
 
     def forced(self) -> list[int]:
         if not self._ahead:
-            self._before = list(self._places)
+            # In the middle of a character an end is that of the text before it, and other places may stand open there.
+            self._before = [*(() if _is_whole(self._written) else self._before), *self._places]
         while tokens := _common([place.rules.forced() if place.rules else [] for place in self._places]):
             for token in tokens:
                 if not self._take(token):
@@ -143,6 +144,15 @@ class PartsMatcher:
         if len(data) < len(self._written):  # tokens were taken back, or forced ones not yet accepted
             return shortest(place.end(data) for place in (*self._before, *self._places))
         return shortest(place.end(data) for place in self._places)
+
+
+def _is_whole(data: bytearray) -> bool:
+    """Whether the last character of a text is complete."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _common(lists: Sequence[Sequence[int]]) -> list[int]:
