@@ -40,7 +40,7 @@ def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _all_schemas(root: Any) -> Iterator[tuple[Any, str]]:
-    """A schema and all that it uses, each with its path: those inside it, and those that a $ref finds elsewhere in it."""
+    """A schema and all that it uses, each with its path: those inside it, and those that a $ref finds elsewhere."""
     todo: list[tuple[Any, str]] = [(root, "$")]
     pointers: set[str] = set()
     while todo:
