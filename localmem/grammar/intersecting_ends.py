@@ -15,10 +15,9 @@ Keywords = Mapping[str, Any]
 
 def common(one: Keywords, other: Keywords) -> dict[str, Any] | None:
     """The keywords of what both forms allow; None if their types are apart."""
-    kinds = {one["type"], other["type"]}
-    kind = "integer" if kinds == {"integer", "number"} else one["type"]
-    if kind != "integer" and len(kinds) > 1:
+    if apart(one, other):
         return None
+    kind = "integer" if "integer" in (one["type"], other["type"]) else one["type"]
     special: dict[str, Callable[[Keywords, Keywords], dict[str, Any]]] = {
         "string": _strings,
         "array": _arrays,
@@ -26,6 +25,13 @@ def common(one: Keywords, other: Keywords) -> dict[str, Any] | None:
     }
     merged = {**one, **other, **_limits(one, other), "type": kind}
     return merged | special.get(kind, _numbers)(one, other)
+
+
+def apart(one: Any, other: Keywords) -> bool:
+    """Whether a schema and a form say outright that they are of different types."""
+    kinds = {one.get("type"), other.get("type")} if isinstance(one, Mapping) else set()
+    said = all(isinstance(kind, str) for kind in kinds)
+    return said and len(kinds) > 1 and kinds != {"integer", "number"}
 
 
 def schema_of_key(form: Keywords, key: str) -> Any:

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from localmem.grammar.format_ends import PATTERNS
-from localmem.grammar.intersecting_ends import common, schema_of_key
+from localmem.grammar.intersecting_ends import apart, common, schema_of_key
 from localmem.grammar.number_ends import is_multiple
 from localmem.grammar.pattern_ends import NoPlan
 from localmem.grammar.reference_ends import References
@@ -113,9 +113,9 @@ class Forms:
             values, rest = (one, other) if "enum" in one else (other, one)
             return Form(enum=[value for value in values["enum"] if self.admits(rest, value)])
         if "anyOf" in one:
-            return Form(anyOf=[{"allOf": [branch, other]} for branch in one["anyOf"]])
+            return Form(anyOf=[{"allOf": [branch, other]} for branch in one["anyOf"] if not apart(branch, other)])
         if "anyOf" in other:
-            return Form(anyOf=[{"allOf": [one, branch]} for branch in other["anyOf"]])
+            return Form(anyOf=[{"allOf": [one, branch]} for branch in other["anyOf"] if not apart(branch, one)])
         merged = common(one, other)
         return NEVER if merged is None else Form(merged)
 
@@ -207,8 +207,9 @@ def _string(form: Form) -> None:
         return
     if "pattern" in form:
         patterns.append(form.pop("pattern"))
-    if patterns:
-        form["patterns"] = tuple(pattern for pattern in patterns if pattern)
+    said = tuple(pattern for pattern in patterns if pattern)
+    if said:
+        form["patterns"] = said
 
 
 def _array(form: Form) -> None:

@@ -29,11 +29,14 @@ def finish_number(begun: str, schema: Schema) -> str | None:
 
 def _everywhere(text: str, low: float, high: float, step: Any) -> bool:
     """Whether a number is taken by every validator: not if binary fractions do not divide, as 0.3 by 0.1."""
+    limited = (low, high) != (-math.inf, math.inf)
+    if limited and text[0] == "-" and float(text) == 0:
+        return False  # which ranges hold a zero with a sign, llguidance decides by their other end
     if step is not None:
         quotient = float(text) / float(step)
         return quotient.is_integer()
     # llguidance's ranges do not let every decimal end with a zero.
-    return "." not in text or text[-1] != "0" or (low, high) == (-math.inf, math.inf)
+    return "." not in text or text[-1] != "0" or not limited
 
 
 def fits(text: str, schema: Schema) -> bool:
@@ -59,16 +62,22 @@ def is_multiple(value: int | float, step: Any) -> bool:
 
 
 def _divides(step: Any, text: str) -> bool:
-    """llguidance lets a multiple have as many decimals as what it is a multiple of, and no exponent."""
+    """llguidance divides the digits that are written: a quarter divides 1, 1.00 and 1.50, but neither 1.0 nor 1.5."""
     if not set(text) <= set("-.0123456789"):
         return False
-    places = len(text.partition(".")[2])
-    return places <= _needed(step) and (Fraction(text) / Fraction(str(step))).denominator == 1
+    whole, _, fraction = text.lstrip("-").partition(".")
+    if not fraction:
+        return (Fraction(whole) / Fraction(str(step))).denominator == 1
+    return len(fraction) <= _needed(step) and int(whole + fraction) % _digits_of(step) == 0
 
 
 def _needed(step: Any) -> int:
     """How many decimals `step` has."""
     return next((n for n in range(40) if (Fraction(str(step)) * 10**n).denominator == 1), 40)
+
+
+def _digits_of(step: Any) -> int:
+    return int(Fraction(str(step)) * 10 ** _needed(step))
 
 
 def _limits(schema: Schema) -> tuple[float, float]:
@@ -121,7 +130,8 @@ def _multiples(begun: str, schema: Schema) -> Iterator[str]:
                     continue
                 unit = Fraction(1, 10**places)
                 smallest = int(whole + fraction or 0) * 10**count
-                for number in _near(smallest, smallest + 10**count - 1, step / unit, unit, bounds):
+                every = _digits_of(step) if places else step.numerator
+                for number in _near((smallest, smallest + 10**count - 1), every, unit, bounds):
                     yield sign + head + (f"{number - smallest:0{count}d}" if count else "")
 
 
@@ -132,12 +142,12 @@ def _heads(whole: str, point: str, fraction: str, count: int) -> list[tuple[str,
     return [("", 0), ("." if whole else "0.", count)] if count else [("", 0)]
 
 
-def _near(least: int, most: int, step: Fraction, unit: Fraction, bounds: tuple[float, float]) -> Iterator[int]:
-    """The first whole numbers from `least` to `most` that are multiples of `step`, and in units within the bounds."""
+def _near(span: tuple[int, int], every: int, unit: Fraction, bounds: tuple[float, float]) -> Iterator[int]:
+    """The first whole numbers of a span that are multiples of `every`, and in units within the bounds."""
+    least, most = span
     if bounds[0] != -math.inf:
         least = max(least, math.ceil(Fraction(str(bounds[0])) / unit))
     if bounds[1] != math.inf:
         most = min(most, math.floor(Fraction(str(bounds[1])) / unit))
-    every = step.numerator
     first = -(-least // every) * every
     yield from (number for number in (first, first + every, first + 2 * every) if number <= most)

@@ -40,8 +40,9 @@ def finish_string(begun: str, escape: str, patterns: Sequence[str], least: int, 
     if not escape:
         starts.append((0, "", len(begun), place))
     else:
+        escape = escape[:2] + escape[2:].lower()
         for text, character in _escapes():
-            if text.lower().startswith(escape.lower()):
+            if text.startswith(escape):
                 rest = text[len(escape) :]
                 price = len(rest) + (0 if text in _PLAIN_ESCAPES else _UNWANTED)
                 starts.append((price, rest, len(begun) + 1, _moved(automata, place, ord(character))))
