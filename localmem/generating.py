@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from localmem.context import MainContext
+from localmem.errors import GrammarError
 from localmem.events import FunctionCall, Kind
 from localmem.grammar.call_text import JSON, read_call
 from localmem.grammar.calls import Spoken, call_grammar
@@ -91,6 +92,8 @@ class Caller:
         self.context.measure(generation)
         if generation.finish == "interrupted":
             return Written(generation, stream.thought, stream.text, None)
+        if generation.finish == "length":  # no format and no schema of a function comes to this
+            raise GrammarError(f"A call was not finished within {max_tokens} tokens: {generation.text[-80:]!r}.")
         thought, function, arguments = read_call(generation.text, self.format)
         return Written(generation, thought, stream.text, FunctionCall(function, arguments))
 

@@ -204,6 +204,8 @@ def test_json_of_a_form_has_its_finish_and_its_cuts(line: Line) -> None:
     data = json.loads(whole.stdout)
     assert (data["result"], data["finish"], data["closed_paths"]) == ({"name": "Ada", "age": 36}, "stop", [])
     assert data["stats"]["generated_tokens"] == len(ADA)
+    vast = line.run("run", "--schema", '{"type": "number"}', "--json", "Hi", stdin="", answers=["1e999"])
+    assert '"result": "1e999"' in vast.stdout  # JSON has no infinity
     text = line.run("run", "--choice", "yes,no", "--json", "Hi", stdin="", answers=["no"])
     assert json.loads(text.stdout)["result"] == "no"
 

@@ -6,6 +6,7 @@ Only the model is loaded; nothing is opened and nothing stored. Knows forms and 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -157,13 +158,19 @@ def _located(error: GrammarError) -> GrammarError:
 def _print(done: Generation, source: Source, model: str, *, as_json: bool) -> None:
     is_document = isinstance(source, Json) and done.finish != "length"
     if as_json:
-        result = json.loads(done.text) if is_document else done.text
+        result = json.loads(done.text, parse_float=_number) if is_document else done.text
         about = {"finish": done.finish, "closed_by": done.closed_by, "closed_paths": list(done.closed_paths)}
         console.print_json({"model": model, "result": result, **about, "stats": done.stats()})
     elif is_document:  # the same document, with what a terminal would obey written as escapes
         click.echo(_ANY_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", done.text))
     else:
         click.echo(console.strip_control(done.text))
+
+
+def _number(literal: str) -> float | str:
+    """A number, or its text if it is too large for one: JSON has no infinity."""
+    value = float(literal)
+    return value if math.isfinite(value) else literal
 
 
 def _judge(done: Generation, wish: Wish) -> int:
