@@ -6,13 +6,16 @@ import json
 import random
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localmem.engine.scripted import BYTES, ScriptedEngine
+from localmem.errors import GrammarError
 from localmem.grammar.closing import Closing
 from localmem.grammar.compile import compile_grammar
+from localmem.grammar.format_ends import PATTERNS
 from localmem.grammar.schema import arguments, bounded, call_schema, one_of, text
 from localmem.protocols import End
 
@@ -98,13 +101,15 @@ def test_ends(schema: dict[str, Any], begun: str, end: str, cut: tuple[str, ...]
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "string", "pattern": "^a+$"},
-        {"type": "string", "format": "date"},
-        {"type": "number", "multipleOf": 3},
-        {"type": "array", "prefixItems": [{"type": "integer"}]},
-        {"type": "object", "properties": {}, "minProperties": 1},
-        {"anyOf": [{"type": "string"}], "minLength": 3},
-        {"allOf": [{"type": "integer"}, {"minimum": 3}]},
+        {"type": "string", "pattern": "^(?i:a)+$"},
+        {"type": "string", "pattern": r"^\p{L}$"},
+        {"type": "string", "format": "iri"},
+        {"type": "array", "uniqueItems": True},
+        {"type": "array", "contains": {"type": "null"}},
+        {"not": {"type": "null"}, "type": "integer"},
+        {"$ref": "#/$defs/nowhere"},
+        {"$ref": "https://example.com/schema.json"},
+        {"type": "number", "multipleOf": 0},
         {"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"},
     ],
 )
@@ -143,6 +148,21 @@ _scalars: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
     _texts.map(lambda value: {"const": value}),
     st.just({"type": ["string", "integer"]}),
+    st.builds(
+        lambda step, kind, low: {"type": kind, "multipleOf": step, "minimum": low},
+        st.sampled_from([1, 3, 7, 25]),
+        st.sampled_from(["integer", "number"]),
+        st.integers(-30, 30),
+    ),
+    st.sampled_from([{"type": "number", "multipleOf": step} for step in (0.5, 0.25, 2.5)]),
+    st.builds(
+        lambda pattern, more: {"type": "string", "pattern": pattern, **more},
+        st.sampled_from(["^a+$", "b", "^[a-c]{2,4}$", "x$|^y", "^(?:[0-9]{2}-)*[0-9]$", "[^a-z]", '^\\s"é?$', "."]),
+        st.sampled_from([{}, {}, {"maxLength": 9}]),
+    ),
+    st.sampled_from([{"type": "string", "format": name} for name in PATTERNS]),
+    st.just({}),
+    st.sampled_from([{"minimum": 3, "minLength": 2}, {"required": ["a"]}, {"items": [{"type": "null"}]}]),
 )
 
 
@@ -171,6 +191,21 @@ _schemas = st.recursive(
             *[st.integers(0, 2)] * 2,
         ),
         st.lists(inner, min_size=1, max_size=3).map(lambda branches: {"anyOf": branches}),
+        st.builds(lambda a, b: {"allOf": [a, b]}, _objects(inner), _objects(inner)),
+        st.builds(lambda a, b: {**a, "anyOf": [b, {}]}, _objects(inner), _objects(inner)),
+        st.builds(lambda a, b: {"type": "object", "patternProperties": {"^a": a, "^[^a]": b}}, inner, inner),
+        st.builds(
+            lambda a, b: {"type": "object", "patternProperties": {"^a.$": a}, "additionalProperties": b}, *[inner] * 2
+        ),
+        st.builds(
+            lambda a, b, n: {"type": "array", "prefixItems": [a], "items": b, "minItems": n},
+            inner,
+            inner,
+            st.integers(0, 2),
+        ),
+        inner.map(
+            lambda value: {"type": "object", "additionalProperties": value, "minProperties": 1, "maxProperties": 2}
+        ),
     ),
     max_leaves=6,
 )
@@ -191,16 +226,19 @@ def _prefixes(schema: dict[str, Any], seed: int) -> list[str]:
 
 
 @given(schema=_schemas, seed=st.integers(0, 10**6))
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_whatever_was_begun_legally_has_a_legal_end_within_the_bound(schema: dict[str, Any], seed: int) -> None:
     closing = Closing(schema)
     bound = closing.bound()
-    prefixes = _prefixes(schema, seed)
+    try:
+        prefixes = _prefixes(schema, seed)
+    except GrammarError:  # no document fits, or llguidance does not merge it
+        return
     for begun in random.Random(seed).sample(prefixes, min(12, len(prefixes))):
         found = closing.end(begun)
         assert found is not None, begun
         assert _fits(schema, begun + _text(found)), (begun, found)
-        json.loads(begun + _text(found))
+        jsonschema.Draft202012Validator(schema).validate(json.loads(begun + _text(found)))
         assert bound is None or len(_text(found).encode()) <= bound
 
 

@@ -62,13 +62,16 @@ def is_multiple(value: int | float, step: Any) -> bool:
 
 
 def _divides(step: Any, text: str) -> bool:
-    """llguidance divides the digits that are written: a quarter divides 1, 1.00 and 1.50, but neither 1.0 nor 1.5."""
+    """llguidance divides the digits that are written: a quarter divides 1 and 2.50, but neither 1.0 nor 2.5."""
     if not set(text) <= set("-.0123456789"):
         return False
     whole, _, fraction = text.lstrip("-").partition(".")
     if not fraction:
         return (Fraction(whole) / Fraction(str(step))).denominator == 1
-    return len(fraction) <= _needed(step) and int(whole + fraction) % _digits_of(step) == 0
+    places, digits = _needed(step), _digits_of(step)
+    if len(fraction) != places and (digits != 1 or len(fraction) > places):
+        return False
+    return int(whole + fraction) % digits == 0
 
 
 def _needed(step: Any) -> int:
