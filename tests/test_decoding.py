@@ -180,6 +180,13 @@ def test_what_is_unfinished_is_not_called_closed_for_a_loop_that_was_ended_in_it
     assert (out.finish, out.closed_by) == ("length", "loop")
 
 
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_number_of_thousands_of_digits_is_ended_too(kind: str) -> None:
+    grammar = compile_grammar({"type": "array", "items": {"type": kind}})
+    out = ScriptedEngine([f"[{'1' * 5000}]"]).generate("x", constraint=grammar, max_tokens=4900)
+    assert (out.text, out.finish) == (f"[{'1' * 4898}]", "closed")
+
+
 def test_free_text_may_repeat_itself() -> None:
     _, out, shown = _run(Wanting(b"ha " * 50), BYTES, None, 150)
     assert (shown, out.closed_by) == ("ha " * 50, None)

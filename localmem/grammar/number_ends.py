@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 Schema = Mapping[str, Any]
+
+_LONGEST = 4000  # digits: Python refuses to make an integer of more than 4,300
 
 
 def finish_number(begun: str, schema: Schema) -> str | None:
@@ -43,7 +46,7 @@ def fits(text: str, schema: Schema) -> bool:
     """Whether `text` is a number within the schema's limits."""
     low, high = _limits(schema)
     try:
-        value = json.loads(text)
+        value = json.loads(text) if len(text) <= _LONGEST else _vast(text)
     except ValueError:
         return False
     if value == 0 and text[0] == "-":
@@ -51,9 +54,17 @@ def fits(text: str, schema: Schema) -> bool:
         below = low < 0 and schema.get("exclusiveMinimum", -math.inf) < -1
         if not (below if schema["type"] == "integer" else (low, high) == (-math.inf, math.inf)):
             return False
-    if "multipleOf" in schema and not _divides(schema["multipleOf"], text):
+    if "multipleOf" in schema and (len(text) > _LONGEST or not _divides(schema["multipleOf"], text)):
         return False
     return bool(low <= value <= high) and value not in (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
+
+
+def _vast(text: str) -> float:
+    """A number of more digits than Python makes an integer of: near enough for any limit. Raises ValueError."""
+    json.loads(re.sub(r"\d+", "1", text))  # whether it is one
+    if re.match(r"-?0\d", text):
+        raise ValueError(text)
+    return float(text)
 
 
 def is_multiple(value: int | float, step: Any) -> bool:
@@ -90,6 +101,8 @@ def _limits(schema: Schema) -> tuple[float, float]:
 
 def _tails(begun: str, low: float, high: float, *, whole: bool) -> Iterator[str]:
     yield from "0123456789"
+    if len(begun) > _LONGEST:
+        return
     if set(begun) <= set("-0123456789"):
         yield from _digits(begun, low, high)
     if whole:
