@@ -98,7 +98,7 @@ def test_memory_block_and_undo(line: Line, paths: Paths) -> None:
         "which block? write /block",
         "'Bad-Label' cannot name",
         "no block 'nope'",
-        "601 char",
+        "this has 601",
     ):
         assert wrong in done.stderr
     assert done.exit_code == 1
