@@ -452,7 +452,14 @@ def test_look_alikes_in_an_argument_stay_text(name: str, speaking: Callable[[str
     assert all(matcher.accept(token) for token in thoughtless)
 
 
-@pytest.mark.parametrize("name", ["hermes", "qwen3", "mistral", "gemma4", "lfm2.5", "deepseek"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qwen3",
+        "gemma4",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("hermes", "mistral", "lfm2.5", "deepseek")),
+    ],
+)
 def test_a_turn_in_a_native_format_is_reopened_and_continued(
     name: str, speaking: Callable[[str], LlamaEngine], tmp_path: Path
 ) -> None:

@@ -187,12 +187,12 @@ def test_validity_on_a_model_of_ones_own(tiny_gguf: Callable[..., Path], functio
     assert not (tmp_path / "mark").exists(), "arguments are bound, functions not run"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["llguidance", "gbnf", pytest.param("outlines", marks=pytest.mark.slow)])
 def test_validity_of_each_backend_and_its_table(tiny_model_path: Path, backend: str) -> None:
     flags = ["-m", str(tiny_model_path), "--threads", "1", "--n-ctx", "4096", "--temp", "1.5", "--seed", "4"]
-    done = bench("validity", *flags, "--calls", "12", "--backend", backend)
+    done = bench("validity", *flags, "--calls", "6", "--backend", backend)
     assert done.exit_code == 0, done.output
-    assert f"{backend}, temperature 1.5, seed 4: 12 of 12 calls are valid" in done.stdout
+    assert f"{backend}, temperature 1.5, seed 4: 6 of 6 calls are valid" in done.stdout
     heads = [line.split()[:5] for line in done.stdout.splitlines() if line.startswith(("FUNCTION", "BUDGET"))]
     assert heads == [[head, "CALLS", "PARSED", "FITS", "COMPLETE"] for head in ("FUNCTION", "BUDGET")]
 

@@ -92,7 +92,7 @@ def test_documents_are_those_of_llguidance_and_of_jsonschema(
     assert mine == jsonschema.Draft202012Validator(schema).is_valid(value), document
 
 
-@settings(RANDOM, max_examples=40)
+@settings(RANDOM, max_examples=15)
 @given(schema=SCHEMAS, seed=st.integers(0, 2**32))
 def test_random_walks_write_valid_documents(engine: LlamaEngine, schema: dict[str, Any], seed: int) -> None:
     document = walk(GbnfGrammar(Json(schema)).bind(engine.vocabulary), engine.vocabulary, seed)
