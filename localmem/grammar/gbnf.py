@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +79,13 @@ class GbnfMatcher:
 
 def _source_text(source: Json | Choice | Gbnf) -> str:
     match source:
-        case Json(schema):
-            return _of_schema(_dumped(schema))
+        case Json():
+            return _of_schema(source.text())
         case Choice(texts):
             return write_gbnf(_one_of(texts))
         case Gbnf(text):
             # Read and written again: llama.cpp's own parser drops a limit above 2,000 without a word.
             return write_gbnf(read_gbnf(text))
-
-
-def _dumped(schema: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(schema)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GrammarError(f"This is not a JSON Schema: {error}.") from error
 
 
 @lru_cache(maxsize=32)

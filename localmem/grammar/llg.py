@@ -75,10 +75,8 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
 
 def _source_text(source: Json | Regex | Choice | Cfg) -> str:
     match source:
-        case Json(schema=schema, plain=plain):
-            text = _dumped(schema)  # one that contains itself has no end, and is refused here
-            refuse_unenforced(schema)
-            return _json_source(text, plain)
+        case Json(plain=plain):
+            return _json_source(source.text(), plain)
         case Regex(pattern=pattern):
             return _valid(str(LLMatcher.grammar_from_regex(pattern)), "This regular expression")
         case Choice(texts=texts):
@@ -92,24 +90,20 @@ def _literal(text: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)
 
 
-def _dumped(schema: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(exact_formats(schema))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GrammarError(f"This is not a JSON Schema: {error}.") from error
-
-
 @lru_cache(maxsize=32)
 def _json_source(schema: str, plain: bool) -> str:
     """llguidance's form of a schema, if all of it can be enforced. Cached: most steps offer what the last one did."""
     try:
-        source = _json_grammar(schema, plain)
-    except ValueError as error:
+        parsed = json.loads(schema)
+        refuse_unenforced(parsed)
+        exact = exact_formats(parsed)
+        source = _json_grammar(json.dumps(exact), plain)
+    except (ValueError, RecursionError) as error:
         raise GrammarError(f"This is not a JSON Schema: {error}.") from error
     cause = _cause(source)
     if cause is None:
         return source
-    path = _blame(json.loads(schema), cause)
+    path = _blame(exact, cause)
     where = f" at {path}" if path != "$" else ""
     raise GrammarError(f"This schema cannot be enforced{where}: {cause}.", path)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from localmem.errors import GrammarError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,13 @@ class Json:
 
     schema: Mapping[str, Any]
     plain: bool = False
+
+    def text(self) -> str:
+        """The schema as JSON text. Raises GrammarError if it is none: one that contains itself, say."""
+        try:
+            return json.dumps(self.schema)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise GrammarError(f"This is not a JSON Schema: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True)
