@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from localmem.grammar.rules import Alt, Chars, Rule, Seq, Text
+from localmem.grammar.rules import Alt, Chars, Rule, Seq, Text, union
 
 #: What matches nothing but the empty text.
 NOTHING = Text("")
@@ -64,7 +64,7 @@ def _one_class(ways: Sequence[Rule]) -> list[Rule]:
             merged.append(way)
         ranges += own
         if len(ranges) > len(own):
-            merged[place] = Chars(_joined(ranges))
+            merged[place] = Chars(union(ranges))
     return merged
 
 
@@ -72,16 +72,6 @@ def _ranges(rule: Rule) -> tuple[tuple[int, int], ...]:
     if isinstance(rule, Text) and len(rule.text) == 1:
         return ((ord(rule.text), ord(rule.text)),)
     return rule.ranges if isinstance(rule, Chars) and not rule.negated else ()
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    joined: list[tuple[int, int]] = []
-    for low, high in sorted(ranges):
-        if joined and low <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
-        else:
-            joined.append((low, high))
-    return tuple(joined)
 
 
 def _first(way: Sequence[Rule]) -> object:

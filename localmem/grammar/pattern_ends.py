@@ -15,6 +15,8 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
+from localmem.grammar.rules import union
+
 Ranges = tuple[tuple[int, int], ...]  # code points, both ends included, ascending and apart
 States = frozenset[int]
 
@@ -35,22 +37,12 @@ _OPERATORS = re.compile(r"\[|&&|--|~~")
 _NAMED = re.compile(r"\(\?<(?=[A-Za-z_])")
 
 
-def _union(ranges: list[tuple[int, int]]) -> Ranges:
-    joined: list[tuple[int, int]] = []
-    for low, high in sorted(ranges):
-        if joined and low <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
-        else:
-            joined.append((low, high))
-    return tuple(joined)
-
-
 def _complement(ranges: Ranges) -> Ranges:
     edges = [-1, *(edge for low, high in ranges for edge in (low, high)), _LAST + 1]
     return tuple((edges[i] + 1, edges[i + 1] - 1) for i in range(0, len(edges), 2) if edges[i] + 1 < edges[i + 1])
 
 
-_SPACE = _union([(code, code) for code in _SPACES] + [(0x2000, 0x200A)])
+_SPACE = union([(code, code) for code in _SPACES] + [(0x2000, 0x200A)])
 _CATEGORIES = {
     sre.CATEGORY_DIGIT: _DIGITS,
     sre.CATEGORY_NOT_DIGIT: _complement(_DIGITS),
@@ -209,4 +201,4 @@ def _class(kind: Any, what: Any) -> Ranges:
             ranges += _CATEGORIES[value]
         else:
             raise NoPlan
-    return _complement(_union(ranges)) if negated else _union(ranges)
+    return _complement(union(ranges)) if negated else union(ranges)

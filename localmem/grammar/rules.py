@@ -5,7 +5,7 @@ Nothing here knows JSON, a model or a backend. Characters are Unicode code point
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -63,3 +63,14 @@ class Rules:
 
     rules: Mapping[str, Rule]
     root: str = "root"
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same characters in as few ranges as can be, in order."""
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    return tuple(joined)
