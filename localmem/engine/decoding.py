@@ -179,7 +179,7 @@ class DecodeLoop:
     def _affords(self, tokens: Sequence[int]) -> bool:
         """Whether the shortest legal end still fits after `tokens`."""
         assert self._ending is not None
-        return self._ending.fits(bytes(self._bytes), tokens, self._max_tokens - len(self._out.tokens) - len(tokens))
+        return self._ending.fits(self._bytes, tokens, self._max_tokens - len(self._out.tokens) - len(tokens))
 
     # -- closing
 
@@ -187,7 +187,7 @@ class DecodeLoop:
         """End the string in which the last `looping` tokens repeat one n-gram; what follows is the model's again."""
         assert self._ending is not None
         repeated = b"".join(map(self._vocabulary.token_bytes, self._out.tokens[-looping:]))
-        found = self._ending.of_loop(bytes(self._bytes), repeated)
+        found = self._ending.of_loop(self._bytes, repeated)
         if found is not None and all(map(matcher.accept, found[0])):
             self._write(found[0])
             self._out.finish, self._out.closed_by = "closed", "loop"
@@ -235,7 +235,7 @@ class DecodeLoop:
         self._unfed += tokens
         self._bytes += data
         if self._ending is not None:
-            self._ending.written(bytes(self._bytes), data)
+            self._ending.written(self._bytes, data)
         text = self._decoder.decode(data)
         if text:
             self._on_text(text)

@@ -36,7 +36,7 @@ class Ending:
                 f"The shortest document of this schema takes {needed} tokens; max_tokens is {max_tokens}."
             )
 
-    def fits(self, text: bytes, tokens: Sequence[int], left: int) -> bool:
+    def fits(self, text: bytes | bytearray, tokens: Sequence[int], left: int) -> bool:
         """Whether the shortest legal end still fits `left` tokens once `tokens` are written after `text`."""
         if self.shortest is None:
             return left >= 0
@@ -49,11 +49,12 @@ class Ending:
             return True
         return len(self._spell.end(end)) <= left
 
-    def _after(self, text: bytes, data: bytes) -> End | None:
+    def _after(self, text: bytes | bytearray, data: bytes) -> End | None:
         """The end once `data` is written; in the middle of a string, what it was before."""
         if self._steady is not None and not _NOT_ORDINARY.search(data):
             return self._steady
-        self._planned = (text + data, self._matcher.end(whole_characters(text + data)))
+        after = bytes(text) + data
+        self._planned = (after, self._matcher.end(whole_characters(after)))
         return self._planned[1]
 
     def of(self, text: str) -> tuple[list[int], tuple[str, ...]] | None:
@@ -61,7 +62,7 @@ class Ending:
         end = self._matcher.end(text)
         return None if end is None else (self._spell.end(end), end.cut)
 
-    def of_loop(self, text: bytes, repeated: bytes) -> tuple[list[int], tuple[str, ...]] | None:
+    def of_loop(self, text: bytes | bytearray, repeated: bytes) -> tuple[list[int], tuple[str, ...]] | None:
         """What ends the string that `text` stands in and that goes on `repeated`; and the JSON path of that string.
 
         None if it is not within one string: a list that repeats an item is left alone.
@@ -72,7 +73,7 @@ class Ending:
         first = end.pieces[0]
         return [first] if isinstance(first, int) else self._spell.tokens(first[0]), end.cut[:1]
 
-    def written(self, text: bytes, data: bytes) -> None:
+    def written(self, text: bytes | bytearray, data: bytes) -> None:
         """`data` was written and made the text `text`."""
         if _NOT_ORDINARY.search(data):
             self._steady = None

@@ -127,7 +127,7 @@ class LlamaEngine:
             self._source.resync()
 
     def _wait(self) -> None:
-        """For a generation that an exception (a second Ctrl-C) left running."""
+        """For the last batch of a generation, or one that an exception (a second Ctrl-C) left running."""
         if self._job is not None:
             self._job.wait()
             self._job = None
