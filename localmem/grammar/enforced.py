@@ -8,10 +8,12 @@ says, and is ignored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 from localmem.errors import GrammarError
+from localmem.grammar.pointers import pointed
 
 _NOT_ENFORCED = {
     "$dynamicRef", "$recursiveRef", "contains", "dependencies",
@@ -21,7 +23,8 @@ _NOT_ENFORCED = {
 
 _ONE = ("additionalProperties", "additionalItems", "items")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")
+#: Keywords whose values are schemas by name.
+SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 
 
 def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
@@ -34,7 +37,7 @@ def subschemas(schema: Any) -> Iterator[tuple[Any, str]]:
     for key in _LISTS:
         if isinstance(schema.get(key), list):
             yield from ((part, f".{key}[{i}]") for i, part in enumerate(schema[key]))
-    for key in _MAPS:
+    for key in SCHEMAS_BY_NAME:
         if isinstance(schema.get(key), Mapping):
             yield from ((part, f".{key}.{name}") for name, part in schema[key].items())
 
@@ -50,21 +53,8 @@ def _all_schemas(root: Any) -> Iterator[tuple[Any, str]]:
         pointer = str(part.get("$ref", "")).partition("#")[2] if isinstance(part, Mapping) else ""
         if pointer.startswith("/") and pointer not in pointers:
             pointers.add(pointer)
-            todo += _pointed_to(root, pointer)
-
-
-def _pointed_to(root: Any, pointer: str) -> Iterator[tuple[Any, str]]:
-    """What a JSON Pointer finds, if anything: whether it must is for llguidance to say."""
-    found, path = root, "$"
-    for part in unquote(pointer[1:]).split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, Mapping) and name in found:
-            found, path = found[name], f"{path}.{name}"
-        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found, path = found[int(name)], f"{path}[{name}]"
-        else:
-            return
-    yield found, path
+            with suppress(LookupError):  # whether it must lead somewhere is for llguidance to say
+                todo.append(pointed(root, unquote(pointer)))
 
 
 def refuse_unenforced(schema: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localmem.grammar.enforced import SCHEMAS_BY_NAME
+
 _LEAP = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 _YEAR = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _DAY = (
@@ -30,9 +32,8 @@ EXACT: dict[str, str] = {
 }
 
 
-#: Keywords whose values are data, and those whose values are schemas by name.
+#: Keywords whose values are data.
 _DATA = {"const", "enum", "default", "examples"}
-_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
 
 
 def exact_formats(schema: Any) -> Any:
@@ -59,6 +60,6 @@ def _inside(word: str, value: Any) -> Any:
     """The value of a keyword, with the schemas in it made exact."""
     if word in _DATA:
         return value
-    if word in _MAPS and isinstance(value, Mapping):
+    if word in SCHEMAS_BY_NAME and isinstance(value, Mapping):
         return {name: exact_formats(part) for name, part in value.items()}
     return exact_formats(value)

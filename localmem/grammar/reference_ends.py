@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from localmem.grammar.pattern_ends import NoPlan
+from localmem.grammar.pointers import pointed
 
 
 class References:
@@ -54,16 +55,7 @@ class References:
             if (id(home), fragment) not in anchors:
                 raise NoPlan
             return anchors[id(home), fragment]
-        return _pointed(home, fragment)
-
-
-def _pointed(target: Any, pointer: str) -> Any:
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, list) and key.isdecimal() and int(key) < len(target):
-            target = target[int(key)]
-        elif isinstance(target, Mapping) and key in target:
-            target = target[key]
-        else:
-            raise NoPlan
-    return target
+        try:
+            return pointed(home, fragment)[0]
+        except LookupError:
+            raise NoPlan from None
