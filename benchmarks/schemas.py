@@ -114,7 +114,8 @@ class Judge:
         """What `serve` says about one case; the last one is {"ended": why} if that did not come to its end."""
         deadline = time.monotonic() + self._seconds
         self._pipe.send((backend, masks, case))
-        while self._pipe.poll(max(0.0, deadline - time.monotonic())):
+        # A pipe that is asked for no time at all may still have an answer: that would be a race at the limit.
+        while (left := deadline - time.monotonic()) > 0 and self._pipe.poll(left):
             try:
                 message = self._pipe.recv()
             except EOFError:
