@@ -111,17 +111,18 @@ def with_models(home: Path, model_path: Path, embedder_folder: Path) -> Path:
 def tiny_gguf(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Gives the path of a tiny random-weight model with the bundled model's tokenizer, written once a session.
 
-    `tiny_gguf(architecture="llama", n_ctx=4096, seed=0)`: llama, qwen2, gemma3 (sliding window) or mamba (recurrent).
+    `tiny_gguf(architecture="llama", n_ctx=4096, seed=0)`: llama, qwen2, gemma3 (sliding window), mamba (recurrent) or
+    lfm2 (hybrid). `heads` as in write_tiny.
     """
-    from tiny_gguf import Tokenizer, write_tiny
+    from tiny_gguf import HEADS, Tokenizer, write_tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = Tokenizer.of_file(model_path)
 
     @cache
-    def write(architecture: str = "llama", n_ctx: int = 4096, seed: int = 0) -> Path:
-        path = folder / f"tiny-{architecture}-{n_ctx}-{seed}.gguf"
-        return write_tiny(path, tokenizer, architecture=architecture, n_ctx=n_ctx, seed=seed)
+    def write(architecture: str = "llama", n_ctx: int = 4096, seed: int = 0, heads: int = HEADS) -> Path:
+        path = folder / f"tiny-{architecture}-{n_ctx}-{seed}-{heads}.gguf"
+        return write_tiny(path, tokenizer, architecture=architecture, n_ctx=n_ctx, seed=seed, heads=heads)
 
     return write
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from gguf_files import text, value_bytes
 
-EMBD, HEADS, KV_HEADS, FF, LAYERS = 64, 4, 2, 128, 2
+EMBD, HEADS, FF, LAYERS = 64, 4, 128, 2
 CONTROL, USER_DEFINED, BYTE, NORMAL, UNKNOWN = 3, 4, 6, 1, 2
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
@@ -133,13 +133,15 @@ def write_tiny(
     architecture: str = "llama",
     n_ctx: int = 4096,
     seed: int = 0,
+    heads: int = HEADS,
     favour: Sequence[int] = (),
 ) -> Path:
-    """A model of `architecture` (llama, qwen2, gemma3 or mamba). The same seed, the same file.
+    """A model of `architecture` (llama, qwen2, gemma3, mamba or lfm2). The same seed, the same file.
 
-    Tokens in `favour` are written as often as not: quotes, say, so that strings end before the budget does.
+    A head is EMBD // `heads` wide, and two share their keys and values. Tokens in `favour` are written as often as not:
+    quotes, say, so that strings end before the budget does.
     """
-    values, tensors = _MAKERS[architecture](np.random.default_rng(seed), tokenizer.size)
+    values, tensors = _MAKERS[architecture](np.random.default_rng(seed), tokenizer.size, heads)
     tensors["output.weight"][list(favour)] *= 8
     own = {
         "general.architecture": architecture,
@@ -173,15 +175,17 @@ def _weights(rng: np.random.Generator, *shape: int, scale: float = 0.3, kind: An
     return (rng.standard_normal(shape) * scale).astype(kind)
 
 
-def _attention(rng: np.random.Generator, n_vocab: int, *, bias: bool = False, sandwich: bool = False) -> Made:
-    head = EMBD // HEADS
+def _attention(
+    rng: np.random.Generator, n_vocab: int, heads: int, *, bias: bool = False, sandwich: bool = False
+) -> Made:
+    head, kv_heads = EMBD // heads, heads // 2
     tensors = {"token_embd.weight": _weights(rng, n_vocab, EMBD, kind=np.float16)}
     for layer in range(LAYERS):
         blk = f"blk.{layer}."
         shapes = {
             "attn_q": (EMBD, EMBD),
-            "attn_k": (head * KV_HEADS, EMBD),
-            "attn_v": (head * KV_HEADS, EMBD),
+            "attn_k": (head * kv_heads, EMBD),
+            "attn_v": (head * kv_heads, EMBD),
             "attn_output": (EMBD, EMBD),
             "ffn_gate": (FF, EMBD),
             "ffn_up": (FF, EMBD),
@@ -201,8 +205,8 @@ def _attention(rng: np.random.Generator, n_vocab: int, *, bias: bool = False, sa
     tensors["output_norm.weight"] = np.ones(EMBD, np.float32)
     tensors["output.weight"] = _weights(rng, n_vocab, EMBD, kind=np.float16)
     values = {
-        "attention.head_count": HEADS,
-        "attention.head_count_kv": KV_HEADS,
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads,
         "feed_forward_length": FF,
         "rope.dimension_count": head,
         "rope.freq_base": 10000.0,
@@ -212,7 +216,7 @@ def _attention(rng: np.random.Generator, n_vocab: int, *, bias: bool = False, sa
     return values, tensors
 
 
-def _mamba(rng: np.random.Generator, n_vocab: int) -> Made:
+def _mamba(rng: np.random.Generator, n_vocab: int, heads: int) -> Made:
     inner, state, conv, rank = 2 * EMBD, 8, 4, 4
     tensors = {"token_embd.weight": _weights(rng, n_vocab, EMBD, kind=np.float16)}
     for layer in range(LAYERS):
@@ -242,9 +246,40 @@ def _mamba(rng: np.random.Generator, n_vocab: int) -> Made:
     return values, tensors
 
 
+def _lfm2(rng: np.random.Generator, n_vocab: int, heads: int) -> Made:
+    """An attention layer between two short convolutions: a hybrid. Layers without heads of keys are convolutions."""
+    head, conv = EMBD // heads, 3
+    kv_heads = [0, heads // 2, 0]
+    tensors = {"token_embd.weight": _weights(rng, n_vocab, EMBD, kind=np.float16)}
+    for layer, kv in enumerate(kv_heads):
+        blk = f"blk.{layer}."
+        shapes = {"ffn_gate": (FF, EMBD), "ffn_up": (FF, EMBD), "ffn_down": (EMBD, FF)}
+        if kv:
+            shapes |= {"attn_q": (EMBD, EMBD), "attn_output": (EMBD, EMBD)}
+            shapes |= {"attn_k": (head * kv, EMBD), "attn_v": (head * kv, EMBD)}
+        else:
+            shapes |= {"shortconv.in_proj": (3 * EMBD, EMBD), "shortconv.out_proj": (EMBD, EMBD)}
+            shapes |= {"shortconv.conv": (EMBD, conv)}
+        norms = {"attn_norm": EMBD, "ffn_norm": EMBD} | ({"attn_q_norm": head, "attn_k_norm": head} if kv else {})
+        tensors |= {f"{blk}{name}.weight": _weights(rng, *shape) for name, shape in shapes.items()}
+        tensors |= {f"{blk}{name}.weight": np.ones(width, np.float32) for name, width in norms.items()}
+    tensors["token_embd_norm.weight"] = np.ones(EMBD, np.float32)  # so is the last layer's norm called here
+    tensors["output.weight"] = _weights(rng, n_vocab, EMBD, kind=np.float16)
+    values = {
+        "block_count": len(kv_heads),
+        "shortconv.l_cache": conv,
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads,
+        "feed_forward_length": FF,
+        "rope.freq_base": 10000.0,
+    }
+    return values, tensors
+
+
 _MAKERS = {
     "llama": _attention,
-    "qwen2": lambda rng, n: _attention(rng, n, bias=True),
-    "gemma3": lambda rng, n: _attention(rng, n, sandwich=True),
+    "qwen2": lambda *sizes: _attention(*sizes, bias=True),
+    "gemma3": lambda *sizes: _attention(*sizes, sandwich=True),
     "mamba": _mamba,
+    "lfm2": _lfm2,
 }
