@@ -30,9 +30,9 @@ def test_columns_are_aligned() -> None:
     ]
 
 
-def test_throughput_runs_from_end_to_end(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # A fraction of a fair measurement: one round of a few tokens, one thread (others may be testing beside us).
-    arguments = ["--model", str(model_path), "--preset", "compact", "--n-ctx", "4096", "--threads", "1"]
+def test_throughput_runs_from_end_to_end(tiny_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A fraction of a fair measurement: a tiny model, one round of a few tokens, one thread.
+    arguments = ["--model", str(tiny_model_path), "--preset", "compact", "--n-ctx", "4096", "--threads", "1"]
     throughput.main([*arguments, "--tokens", "4", "--rounds", "1", "--longest-call", "64"])
     lines, figures = last_line(capsys)
     names = ["raw", "free", *(name for name in BACKENDS if name not in figures["left_out"]), "high_level"]
