@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -258,6 +259,58 @@ class Engine(Protocol):
 
     def interrupt(self) -> None:
         """Stop a running `generate` within 200 ms; it returns with finish "interrupted"."""
+        ...
+
+    # -- the KV cache between generations
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens whose keys and values the current sequence holds."""
+        ...
+
+    def missing(self, prompt: Sequence[int]) -> int:
+        """Tokens of `prompt` that no sequence holds. Stops what is being read ahead."""
+        ...
+
+    def read_ahead(self, prompt: Sequence[int]) -> bool:
+        """Begin to prefill `prompt` in the background; `generate` stops that within 150 ms and uses what was read.
+
+        What is held of other prompts stays. False if there is no room beside it.
+        """
+        ...
+
+    @property
+    def reading(self) -> bool:
+        """Whether something is being read ahead now."""
+        ...
+
+    def wait_idle(self, seconds: float | None = None) -> bool:
+        """Until what is being read ahead is read whole, or for so long; whether it is."""
+        ...
+
+    @property
+    def idle_tokens(self) -> int:
+        """Tokens that were prefilled in the background so far."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that shapes the KV cache: snapshots hold under the same one only. Empty: there are none."""
+        ...
+
+    def keep(self, prefix: Sequence[int], file: Path) -> None:
+        """Save `prefix` to a snapshot once it is held."""
+        ...
+
+    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+        """Save the current sequence to a snapshot, with `layout` (JSON-ready) beside it; whether it was written."""
+        ...
+
+    def restore(self, file: Path, prompt: Sequence[int]) -> int:
+        """Put a snapshot back, if that holds more of `prompt` than is held; how many of its tokens are held by it.
+
+        0, with a note in the log, if the snapshot is none, or of no use.
+        """
         ...
 
     def close(self) -> None: ...

@@ -12,18 +12,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 
 from localmem.engine.chat_format import CHATML, TemplateFormat
 from localmem.engine.decoding import DecodeLoop, Source
+from localmem.engine.fingerprint import cache_settings
 from localmem.engine.kv import Match
 from localmem.engine.llama_source import LlamaSource
 from localmem.engine.loading import LlamaOptions, apply_adapter, load_model, new_context
 from localmem.engine.loading import build_info as build_info
 from localmem.engine.probe import Probe, timed_matcher, timed_source
+from localmem.engine.reading import Reading
+from localmem.engine.saving import Saving
+from localmem.engine.sequences import Sequences
 from localmem.engine.spelling import TokenBytes
 from localmem.engine.vocabulary import LlamaVocabulary
 from localmem.engine.worker import AbortFlag, Job
@@ -32,7 +37,7 @@ from localmem.protocols import Generation, Grammar, Matcher, Sampling, TextCallb
 
 
 class LlamaEngine:
-    """A loaded model with one sequence of KV cache. Use it from one thread; `interrupt` from any."""
+    """A loaded model and its KV cache. Use it from one thread; `interrupt` from any."""
 
     def __init__(self, path: Path, options: LlamaOptions | None = None, *, name: str | None = None) -> None:
         self.options = options or LlamaOptions()
@@ -43,13 +48,20 @@ class LlamaEngine:
             self._context = new_context(self._model, path, self.options)
             undo.callback(llama_cpp.llama_free, self._context)
             apply_adapter(self._model, self._context, self.options)
-            self.n_ctx = int(llama_cpp.llama_n_ctx(self._context))
+            self.n_ctx = int(llama_cpp.llama_n_ctx(self._context)) - self.options.spare
             self.vocabulary = LlamaVocabulary(self._model)
             self.chat_format = self._chat_format()
             undo.pop_all()
         self._spell = TokenBytes(self.vocabulary)
         self._abort = AbortFlag(self._context)
-        self._source = LlamaSource(self._context, self._model, self.vocabulary, self._abort)
+        rewinds = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
+        cells = self.n_ctx + self.options.spare
+        self._sequences = Sequences(self._context, rewinds=rewinds, cells=cells, spare=self.options.spare)
+        self._saving = Saving(self._sequences, self.name, lambda: cache_settings(self._model, path, self.options))
+        self._source = LlamaSource(self._context, self._saving, self.vocabulary, self._abort)
+        self._source.select(self._sequences.current)
+        self._reading: Reading | None = None
+        self._read_before = 0
         self._job: Job[tuple[Match, float, float]] | None = None
         self._turn = threading.RLock()
         self._closed = False
@@ -87,6 +99,7 @@ class LlamaEngine:
             self._wait()
             self._abort.clear()
             tokens = self._prompt_tokens(prompt, max_tokens)
+            self._source.select(self._sequences.choose(tokens, len(tokens) + max_tokens))
             matcher = constraint.bind(self.vocabulary) if constraint is not None else None
             loop = self._loop(matcher, max_tokens)
             sampling = self._sampling(temperature, seed)
@@ -125,19 +138,83 @@ class LlamaEngine:
             loop.settle()
         except ModelError:
             self._source.resync()
+        self._saving.write_kept()
 
     def _wait(self) -> None:
-        """For the last batch of a generation, or one that an exception (a second Ctrl-C) left running."""
+        """For the last batch of a generation, or one that an exception (a second Ctrl-C) left running.
+
+        What is being read ahead is stopped.
+        """
         if self._job is not None:
             self._job.wait()
             self._job = None
+        if self._reading is not None:
+            self._reading.stop()
+            self._read_before += self._reading.read
+            self._reading = None
+
+    # -- the KV cache between generations
 
     @property
     def held(self) -> list[int]:
-        """The tokens whose keys and values the KV cache holds."""
+        """The tokens whose keys and values the current sequence of the KV cache holds."""
         with self._turn:
             self._wait()
-            return list(self._source.cache.log)
+            return list(self._sequences.current.log)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._saving.fingerprint
+
+    @property
+    def idle_tokens(self) -> int:
+        return self._read_before + (self._reading.read if self._reading is not None else 0)
+
+    @property
+    def reading(self) -> bool:
+        return self._reading is not None and self._reading.going_on
+
+    def missing(self, prompt: Sequence[int]) -> int:
+        with self._turn:
+            self._wait()
+            return self._sequences.missing(prompt)
+
+    def read_ahead(self, prompt: Sequence[int]) -> bool:
+        with self._turn:
+            self._wait()
+            if self._closed or not 0 < len(prompt) <= self.n_ctx:
+                return False
+            cache = self._sequences.to_read(prompt)
+            if cache is None:
+                return False
+            self._abort.clear()
+            self._source.select(cache)
+            cache.mark()
+            rest = list(prompt[len(cache.log) :])
+            breaks_off = cache.rewinds and self.options.n_gpu_layers == 0
+            self._reading = Reading(rest, self._source.read, self._abort.set, breaks_off=breaks_off)
+            return True
+
+    def wait_idle(self, seconds: float | None = None) -> bool:
+        reading = self._reading
+        return reading is None or reading.wait(seconds)
+
+    def keep(self, prefix: Sequence[int], file: Path) -> None:
+        with self._turn:
+            self._wait()
+            self._saving.keep(prefix, file)
+            self._saving.write_kept()
+
+    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+        with self._turn:
+            self._wait()
+            self._saving.write_kept()
+            return not self._closed and self._saving.save(file, agent=agent, layout=layout)
+
+    def restore(self, file: Path, prompt: Sequence[int]) -> int:
+        with self._turn:
+            self._wait()
+            return self._saving.restore(file, prompt)
 
     def _prompt_tokens(self, prompt: str | Sequence[int], max_tokens: int) -> list[int]:
         if self._closed:

@@ -1,4 +1,4 @@
-"""The decode loop's source on llama.cpp: batches into the KV cache, samples out of the logits."""
+"""The decode loop's source on llama.cpp: batches into a sequence of the KV cache, samples out of the logits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from localmem.engine.decoding import Interrupted
 from localmem.engine.kv import Match, SequenceCache
+from localmem.engine.saving import Saving
 from localmem.errors import ModelError
 from localmem.protocols import Sampling, Vocabulary
 
@@ -23,10 +24,12 @@ class AbortFlag(Protocol):
 
 
 class LlamaSource:
-    """One sequence of a llama.cpp context: its cache, a batch to fill it, and a sampler chain."""
+    """A llama.cpp context: the sequence that is being written, a batch to fill it, and a sampler chain."""
 
-    def __init__(self, context: Any, model: Any, vocabulary: Vocabulary, abort: AbortFlag) -> None:
-        self._context = context
+    cache: SequenceCache
+
+    def __init__(self, context: Any, saving: Saving, vocabulary: Vocabulary, abort: AbortFlag) -> None:
+        self._context, self._saving = context, saving
         self._size = vocabulary.size
         self._abort = abort
         self._n_batch = int(
@@ -35,28 +38,49 @@ class LlamaSource:
         self._batch = llama_cpp.llama_batch_init(self._n_batch, 0, 1)
         for i in range(self._n_batch):  # what no batch changes
             self._batch.n_seq_id[i] = 1
-            self._batch.seq_id[i][0] = 0
             self._batch.logits[i] = 0
         self._token = np.ctypeslib.as_array(self._batch.token, shape=(self._n_batch,))
         self._pos = np.ctypeslib.as_array(self._batch.pos, shape=(self._n_batch,))
-        rewinds = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
-        self.cache = SequenceCache(context, rewinds=rewinds)
         self._sampler: Any = None
         self.first_sample: float | None = None
+
+    def select(self, cache: SequenceCache) -> None:
+        """Go on with this sequence."""
+        self.cache = cache
+        for i in range(self._n_batch):
+            self._batch.seq_id[i][0] = cache.sequence
 
     def begin(self, prompt: Sequence[int], sampling: Sampling) -> Match:
         """Set the cache back to what it shares with `prompt`, and the sampler to `sampling`."""
         self._free_sampler()
         self._sampler = _sampler_chain(sampling)
         self.first_sample = None
-        return self.cache.fit(prompt)
+        match = self.cache.fit(prompt)
+        self.cache.mark()
+        return match
 
     def feed(self, tokens: Sequence[int]) -> None:
         """Decode `tokens`; logits for the last one only. Raises Interrupted, ModelError."""
+        self._feed(tokens, logits=True)
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Decode `tokens` without asking what follows them. Raises Interrupted, ModelError."""
+        self._feed(tokens, logits=False)
+
+    def _feed(self, tokens: Sequence[int], *, logits: bool) -> None:
+        """In batches, one of which ends where a prefix that is to be saved ends."""
+        count = self._saving.before_boundary(self.cache, tokens[:-1] if logits else tokens)
+        if count:
+            self._feed_batches(tokens[:count], logits=False)
+            self._saving.at_boundary(self.cache)
+        self._feed_batches(tokens[count:], logits=logits)
+
+    def _feed_batches(self, tokens: Sequence[int], *, logits: bool) -> None:
         for start in range(0, len(tokens), self._n_batch):
             if self._abort.is_set:
                 raise Interrupted
-            self._decode(tokens[start : start + self._n_batch], last=start + self._n_batch >= len(tokens))
+            last = start + self._n_batch >= len(tokens)
+            self._decode(tokens[start : start + self._n_batch], last=logits and last)
 
     def _decode(self, tokens: Sequence[int], *, last: bool) -> None:
         batch, n, position = self._batch, len(tokens), len(self.cache.log)

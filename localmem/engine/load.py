@@ -30,7 +30,8 @@ def load_engine(
     """
     if not isinstance(model, ModelConfig):
         model = (config or load_config()).model(str(model))
-    path = locate(model, paths or Paths.default())
+    paths = paths or Paths.default()
+    path = locate(model, paths)
     info = read_gguf(path)
     options = LlamaOptions(
         n_ctx=choose_n_ctx(model, info, n_ctx),
@@ -44,6 +45,8 @@ def load_engine(
         adapter=model.adapter.path if model.adapter is not None else None,
         adapter_scale=model.adapter.scale if model.adapter is not None else 1.0,
         sampling=model.sampling,
+        reads_ahead=model.idle_rebase,
+        hashes=paths.cache / "hashes.json",
     )
     return LlamaEngine(path, options, name=model.name)
 

@@ -14,17 +14,24 @@ from typing import Any
 import llama_cpp
 
 from localmem.engine.llama_log import captured_log
+from localmem.engine.sequences import COUNT
 from localmem.errors import ModelError
 from localmem.models import physical_cores
+from localmem.models.ram import spare_cells
 from localmem.protocols import Sampling
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_PADDING = 256  # llama.cpp pads a window to a multiple of this
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaOptions:
-    """How a model is loaded. `n_gpu_layers` -1 is all of them; `threads` 0 is one a physical core."""
+    """How a model is loaded. `n_gpu_layers` -1 is all of them; `threads` 0 is one a physical core.
+
+    With `reads_ahead` the KV cache has cells for a second prompt, to be read in idle time. `hashes` is the file where
+    the hashes of models are remembered.
+    """
 
     n_ctx: int = 4096
     n_batch: int = 512
@@ -37,6 +44,13 @@ class LlamaOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     sampling: Sampling = field(default_factory=Sampling)
+    reads_ahead: bool = True
+    hashes: Path | None = None
+
+    @property
+    def spare(self) -> int:
+        """Cells of the KV cache beyond the window."""
+        return spare_cells(self.n_ctx) if self.reads_ahead else 0
 
 
 def load_model(path: Path, options: LlamaOptions) -> Any:
@@ -53,9 +67,11 @@ def load_model(path: Path, options: LlamaOptions) -> Any:
 def new_context(model: Any, path: Path, options: LlamaOptions) -> Any:
     threads = options.threads or physical_cores()
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = options.n_ctx
-    params.n_batch = options.n_batch
-    params.n_ubatch = min(options.n_batch, 512)
+    params.n_ctx = -(-options.n_ctx // _PADDING) * _PADDING + options.spare
+    params.n_seq_max = COUNT
+    params.kv_unified = True  # one pool of cells; apart, a copy of part of a sequence would abort the process
+    params.n_batch = max(options.n_batch, COUNT)  # llama.cpp aborts on batches with less than a token a sequence
+    params.n_ubatch = min(params.n_batch, 512)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = _FLASH[options.flash_attn]
     params.type_k, params.type_v = KV_TYPES[options.type_k], KV_TYPES[options.type_v]

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ class ScriptedEngine:
         self._script = script
         self._random = random.Random(seed)
         self._log: list[int] = []
+        self._ahead: list[int] = []
+        self.idle_tokens = 0
         self._spell = TokenBytes(BYTES)
         self._stop = False
 
@@ -101,6 +104,8 @@ class ScriptedEngine:
             raise ModelError(f"The prompt's {len(tokens)} tokens and {max_tokens} more exceed n_ctx {self.n_ctx}.")
         text = BYTES.detokenize(tokens)
         self.prompts.append(text)
+        if common_prefix(self._ahead, tokens) > common_prefix(self._log, tokens):
+            self._log, self._ahead = self._ahead, []
         reused = common_prefix(self._log, tokens)
         diverged = reused if reused < len(self._log) else None
         self._log = tokens[:reused]
@@ -123,6 +128,38 @@ class ScriptedEngine:
 
     def interrupt(self) -> None:
         self._stop = True
+
+    # -- the KV cache between generations: whatever is to be read ahead is read at once, and nothing is saved
+
+    fingerprint = ""
+    reading = False
+
+    @property
+    def held(self) -> list[int]:
+        return list(self._log)
+
+    def missing(self, prompt: Sequence[int]) -> int:
+        return len(prompt) - max(common_prefix(log, prompt) for log in (self._log, self._ahead))
+
+    def read_ahead(self, prompt: Sequence[int]) -> bool:
+        self.idle_tokens += self.missing(prompt)
+        if self._log == list(prompt[: len(self._log)]):
+            self._log = list(prompt)
+        else:
+            self._ahead = list(prompt)
+        return True
+
+    def wait_idle(self, seconds: float | None = None) -> bool:
+        return True
+
+    def keep(self, prefix: Sequence[int], file: Path) -> None:
+        pass
+
+    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+        return False
+
+    def restore(self, file: Path, prompt: Sequence[int]) -> int:
+        return 0
 
     def close(self) -> None:
         self._log.clear()

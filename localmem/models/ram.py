@@ -41,6 +41,11 @@ def kv_bytes_per_token(info: GGUFInfo, type_k: str = "f16", type_v: str = "f16")
     return int(sum(info.n_head_kv) * cell)
 
 
+def spare_cells(n_ctx: int) -> int:
+    """Cells of the KV cache beside a window of `n_ctx` tokens, for what is read ahead: half as many."""
+    return -(-(n_ctx // 2) // STEP) * STEP
+
+
 def memory_estimate(
     info: GGUFInfo, n_ctx: int, type_k: str = "f16", type_v: str = "f16", n_batch: int = 512, *, flash_attn: bool = True
 ) -> int:
