@@ -9,6 +9,7 @@ import pytest
 
 from localmem.config import (
     Adapter,
+    Config,
     EmbedderConfig,
     HubSource,
     ModelConfig,
@@ -111,6 +112,9 @@ def test_paths_start_at_the_file_that_names_them(user, paths: Paths) -> None:
         ("flash_attn: on", "flash_attn", "on"),
         ("flash_attn: off", "flash_attn", "off"),
         ("flash_attn: auto", "flash_attn", "auto"),
+        ("idle_rebase: on", "idle_rebase", True),
+        ("idle_rebase: off", "idle_rebase", False),
+        ("idle_rebase: 'off'", "idle_rebase", False),
         ("type_v: q8_0", "flash_attn", "on"),
         ("n_gpu_layers: all", "n_gpu_layers", "all"),
         ("n_gpu_layers: 12", "n_gpu_layers", 12),
@@ -137,6 +141,9 @@ def test_values_that_are_accepted(user, text: str, field: str, value: object) ->
         ("n_batch: 0", "models.mine.n_batch", "at least 1"),
         ("n_gpu_layers: most", "models.mine.n_gpu_layers", "whole number"),
         ("flash_attn: maybe", "models.mine.flash_attn", "one of auto, on, off"),
+        ("idle_rebase: auto", "models.mine.idle_rebase", "one of on, off, not 'auto'"),
+        ("idle_rebase: 1", "models.mine.idle_rebase", "one of on, off, not 1"),
+        ("kv_disk_budget: 5", "models.mine.kv_disk_budget", "unknown key"),
         ("type_k: q8", "models.mine.type_k", "did you mean 'q8_0'"),
         ("prompt: few-shot", "models.mine.prompt", "did you mean 'fewshot'"),
         ("sampling: {temperature: -1}", "models.mine.sampling.temperature", "at least 0"),
@@ -197,6 +204,71 @@ def test_files_that_are_refused(user, text: str, reason: str) -> None:
     assert reason in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("5", 5),
+        ("2_000_000", 2_000_000),
+        ("500 MB", 500_000_000),
+        ("500MB", 500_000_000),
+        ("'2 GB'", 2_000_000_000),
+        ("1.5 GB", 1_500_000_000),
+        ("2 GiB", 2**31),
+        ("10 kB", 10_000),
+        ("10 KB", 10_000),
+        ("1 KiB", 1024),
+        ("3 TB", 3 * 10**12),
+        ("20G", 20 * 10**9),
+        ("0 MB", 0),
+        ("'7 B'", 7),
+    ],
+)
+def test_disk_budgets_that_are_accepted(user, text: str, size: int) -> None:
+    user(f"kv_disk_budget: {text}")
+    assert load_config().kv_disk_budget == size
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2 XB", "'2 XB'"),
+        ("-1", "-1"),
+        ("-1 GB", "'-1 GB'"),
+        ("1.5", "1.5"),
+        ("'5'", "'5'"),
+        ("GB", "'GB'"),
+        ("1,5 GB", "'1,5 GB'"),
+        ("true", "True"),
+        (".inf", "inf"),
+        ("null", "nothing"),
+        ("[1 GB]", "['1 GB']"),
+        ("2 GB of disk", "'2 GB of disk'"),
+    ],
+)
+def test_disk_budgets_that_are_refused(user, paths: Paths, text: str, shown: str) -> None:
+    user(f"kv_disk_budget: {text}")
+    with pytest.raises(ConfigError) as refused:
+        load_config()
+    wanted = f'must be a number of bytes, or a size like "500 MB" or "2 GB", not {shown}'
+    assert str(refused.value) == f"{paths.models_file}: kv_disk_budget: {wanted}"
+
+
+def test_the_disk_budget_of_the_upper_file_holds(user, tmp_path: Path) -> None:
+    user("kv_disk_budget: 500 MB")
+    assert load_config().kv_disk_budget == 500_000_000
+    assert load_config(write(tmp_path / "extra.yaml", "kv_disk_budget: 0")).kv_disk_budget == 0
+    assert load_config(write(tmp_path / "extra.yaml", "version: 1")).kv_disk_budget == 500_000_000
+
+
+def test_idle_rebase_by_default_and_by_model(user) -> None:
+    user("defaults: {idle_rebase: off}\nmodels: {smollm2-135m: {idle_rebase: on}}")
+    config = load_config()
+    assert config.model().idle_rebase is True
+    assert config.model("qwen3-4b").idle_rebase is False
+    assert config.model("some.gguf").idle_rebase is False
+
+
 def test_merge_keys_are_yaml_too(user) -> None:
     user("models:\n  a: &a {source: {path: /a.gguf}, n_ctx: 512}\n  b: {<<: *a, threads: 1}")
     assert load_config().model("b").n_ctx == 512
@@ -251,5 +323,6 @@ def test_defaults_of_the_dataclass_and_the_file_do_not_disagree() -> None:
     """A ModelConfig made in Python runs as one from models.yaml does, but for its window and preset."""
     model, plain = load_config().model("qwen3-4b"), ModelConfig("x", PathSource(Path("x")))
     fields = ("n_gpu_layers", "threads", "n_batch", "flash_attn", "type_k", "type_v", "sampling", "call_format")
-    for field in (*fields, "thinking"):
+    for field in (*fields, "thinking", "idle_rebase"):
         assert getattr(model, field) == getattr(plain, field), field
+    assert load_config().kv_disk_budget == Config({}, {}, "", "").kv_disk_budget == 2_000_000_000

@@ -17,6 +17,8 @@ from localmem.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(B|[kKMGT](?:i?B)?)")
+_POWERS = "kmgt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,18 @@ def number(least: float, most: float) -> Check:
         return float(value)
 
     return check
+
+
+def size(value: Any, where: Where) -> int:
+    """A number of bytes: whole, or text with a unit, in powers of 1000 ("500 MB") or of 1024 ("2 GiB")."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    given = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if given is None:
+        raise where.error(f'must be a number of bytes, or a size like "500 MB" or "2 GB", not {_shown(value)}')
+    count, unit = float(given[1]), given[2]
+    step = 1024 if "i" in unit else 1000
+    return round(count * float(step ** (_POWERS.find(unit[0].lower()) + 1)))
 
 
 def optional(check: Check) -> Check:

@@ -76,6 +76,7 @@ class ModelConfig:
     flash_attn: Literal["auto", "on", "off"] = "auto"
     type_k: str = "f16"
     type_v: str = "f16"
+    idle_rebase: bool = True
     chat_template: Path | Literal["gguf"] = "gguf"
     prompt: str = "compact"
     sampling: Sampling = field(default_factory=Sampling)
@@ -99,12 +100,18 @@ class EmbedderConfig:
     notes: str = ""
 
 
+#: Bytes that all snapshots of the KV cache may take together.
+KV_DISK_BUDGET = 2_000_000_000
+
 Entry = TypeVar("Entry", ModelConfig, EmbedderConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The catalogue: all of models.yaml, merged. `files` are those it was read from, lowest first."""
+    """The catalogue: all of models.yaml, merged. `files` are those it was read from, lowest first.
+
+    `kv_disk_budget` is in bytes, of all snapshots together; 0 means that there are none.
+    """
 
     models: Mapping[str, ModelConfig]
     embedders: Mapping[str, EmbedderConfig]
@@ -112,6 +119,7 @@ class Config:
     default_embedder: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    kv_disk_budget: int = KV_DISK_BUDGET
 
     def model(self, name: str | os.PathLike[str] | None = None) -> ModelConfig:
         """The model of that name or alias, or the GGUF file at that path with the defaults; None is the default one."""

@@ -56,6 +56,12 @@ def _check_switch(value: Any, where: Where) -> str:
     return switch
 
 
+def _check_on(value: Any, where: Where) -> bool:
+    """on or off, bare or in quotes."""
+    spelled = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    return bool(checks.one_of("on", "off")(spelled, where) == "on")
+
+
 def _check_template(value: Any, where: Where) -> Path | str:
     return "gguf" if value == "gguf" else checks.file_path(value, where)
 
@@ -77,6 +83,7 @@ _SETTINGS: dict[str, Check] = {
     "flash_attn": _check_switch,
     "type_k": checks.one_of(*KV_TYPES),
     "type_v": checks.one_of(*KV_TYPES),
+    "idle_rebase": _check_on,
     "chat_template": _check_template,
     "prompt": checks.one_of(*PRESETS),
     "call_format": checks.one_of("auto", "json", "native"),
@@ -104,6 +111,7 @@ FILE = checks.fields(
         "version": checks.whole(1),
         "default_model": checks.text,
         "default_embedder": checks.text,
+        "kv_disk_budget": checks.size,
         "defaults": checks.fields(_SETTINGS),
         "models": checks.named(checks.fields(_ABOUT | _SETTINGS | {"adapter": checks.optional(_check_adapter)})),
         "embedders": checks.named(checks.fields(_ABOUT)),

@@ -13,7 +13,7 @@ import yaml
 
 from localmem.config import checks
 from localmem.config.checks import Where
-from localmem.config.entries import Config, EmbedderConfig, HubSource, ModelConfig, Source
+from localmem.config.entries import KV_DISK_BUDGET, Config, EmbedderConfig, HubSource, ModelConfig, Source
 from localmem.config.keys import FILE, UNQUANTISED
 from localmem.config.paths import Paths, bundled
 from localmem.errors import ConfigError
@@ -114,6 +114,7 @@ def _build(merged: Layer, origin: Mapping[tuple[str, str], Path], files: list[Pa
         merged.get("default_embedder", ""),
         _settings(defaults, Where(files[-1], ("defaults",))),
         tuple(files),
+        merged.get("kv_disk_budget", KV_DISK_BUDGET),
     )
     _check_names(config, files[-1])
     return config
