@@ -44,11 +44,17 @@ class SequenceCache:
     model carries along, made at a length to which a prompt may want to return. Without one it is emptied.
     """
 
-    def __init__(self, context: Any, sequence: int = 0, *, rewinds: bool = True) -> None:
+    def __init__(
+        self, context: Any, sequence: int = 0, *, rewinds: bool = True, shares: bool = True, sliding: int = 0
+    ) -> None:
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self.sequence = sequence
         self.rewinds = rewinds
+        #: Whether the beginning of another sequence can be had without copying it.
+        self.shares = shares
+        #: Tokens that sliding-window attention sees; 0 if there is none.
+        self._sliding = sliding
         self.log: list[int] = []
         self._checkpoints: dict[int, State] = {}
 
@@ -69,9 +75,18 @@ class SequenceCache:
 
     def _reachable(self, length: int) -> int:
         """The greatest length up to `length` that the cache can be set back to."""
-        if self.rewinds or length == len(self.log):
+        if length == len(self.log):
             return length
+        if self.rewinds:
+            return length if self._window_is_whole(length) else 0
         return max((at for at in self._checkpoints if at <= length), default=0)
+
+    def _window_is_whole(self, length: int) -> bool:
+        """Whether a sliding window that ends at `length` is still there: a restored state has only the newest one."""
+        if not self._sliding:
+            return True
+        first = int(llama_cpp.llama_memory_seq_pos_min(self._memory, self.sequence))
+        return first <= max(0, length - self._sliding)
 
     def _rewind(self, length: int) -> int:
         """Set the cache back to `length` tokens or, where it cannot, to fewer; to how many."""
@@ -113,8 +128,9 @@ class SequenceCache:
         reached = other._reachable(length)
         if reached == 0:
             return 0
-        llama_cpp.llama_memory_seq_cp(self._memory, other.sequence, self.sequence, 0, reached if self.rewinds else -1)
-        self.log = other.log[:reached] if self.rewinds else list(other.log)
+        end = reached if self.shares else -1
+        llama_cpp.llama_memory_seq_cp(self._memory, other.sequence, self.sequence, 0, end)
+        self.log = other.log[:reached] if self.shares else list(other.log)
         self._checkpoints = {at: state for at, state in other._checkpoints.items() if at <= reached}
         return reached if len(self.log) == reached else self._rewind(reached)
 

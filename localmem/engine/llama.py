@@ -45,18 +45,16 @@ class LlamaEngine:
         with contextlib.ExitStack() as undo:
             self._model = load_model(path, self.options)
             undo.callback(llama_cpp.llama_model_free, self._model)
-            self._context = new_context(self._model, path, self.options)
+            self._context, layout = new_context(self._model, path, self.options)
             undo.callback(llama_cpp.llama_free, self._context)
             apply_adapter(self._model, self._context, self.options)
-            self.n_ctx = int(llama_cpp.llama_n_ctx(self._context)) - self.options.spare
+            self.n_ctx = layout.window
             self.vocabulary = LlamaVocabulary(self._model)
             self.chat_format = self._chat_format()
             undo.pop_all()
         self._spell = TokenBytes(self.vocabulary)
         self._abort = AbortFlag(self._context)
-        rewinds = not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model))
-        cells = self.n_ctx + self.options.spare
-        self._sequences = Sequences(self._context, rewinds=rewinds, cells=cells, spare=self.options.spare)
+        self._sequences = Sequences(self._context, layout)
         self._saving = Saving(self._sequences, self.name, lambda: cache_settings(self._model, path, self.options))
         self._source = LlamaSource(self._context, self._saving, self.vocabulary, self._abort)
         self._source.select(self._sequences.current)

@@ -14,14 +14,12 @@ from typing import Any
 import llama_cpp
 
 from localmem.engine.llama_log import captured_log
-from localmem.engine.sequences import COUNT
+from localmem.engine.sequences import Layout
 from localmem.errors import ModelError
 from localmem.models import physical_cores
-from localmem.models.ram import spare_cells
 from localmem.protocols import Sampling
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
-_PADDING = 256  # llama.cpp pads a window to a multiple of this
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 
 
@@ -47,11 +45,6 @@ class LlamaOptions:
     reads_ahead: bool = True
     hashes: Path | None = None
 
-    @property
-    def spare(self) -> int:
-        """Cells of the KV cache beyond the window."""
-        return spare_cells(self.n_ctx) if self.reads_ahead else 0
-
 
 def load_model(path: Path, options: LlamaOptions) -> Any:
     params = llama_cpp.llama_model_default_params()
@@ -64,13 +57,15 @@ def load_model(path: Path, options: LlamaOptions) -> Any:
     return model
 
 
-def new_context(model: Any, path: Path, options: LlamaOptions) -> Any:
+def new_context(model: Any, path: Path, options: LlamaOptions) -> tuple[Any, Layout]:
+    """A context, and how its KV cache is laid out."""
+    layout = Layout.of(model, options.n_ctx, reads_ahead=options.reads_ahead)
     threads = options.threads or physical_cores()
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = -(-options.n_ctx // _PADDING) * _PADDING + options.spare
-    params.n_seq_max = COUNT
-    params.kv_unified = True  # one pool of cells; apart, a copy of part of a sequence would abort the process
-    params.n_batch = max(options.n_batch, COUNT)  # llama.cpp aborts on batches with less than a token a sequence
+    params.n_ctx = layout.cells
+    params.n_seq_max = layout.count
+    params.kv_unified = layout.pooled  # apart, llama.cpp deals out equal shares, and can copy whole sequences only
+    params.n_batch = max(options.n_batch, layout.count)  # llama.cpp aborts on batches with less than a token a sequence
     params.n_ubatch = min(params.n_batch, 512)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = _FLASH[options.flash_attn]
@@ -81,7 +76,7 @@ def new_context(model: Any, path: Path, options: LlamaOptions) -> Any:
         context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise ModelError(f"No context of {options.n_ctx} tokens for {path.name}: {log.cause()}. Use a smaller n_ctx.")
-    return context
+    return context, layout
 
 
 def apply_adapter(model: Any, context: Any, options: LlamaOptions) -> None:

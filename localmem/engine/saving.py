@@ -55,8 +55,8 @@ class Saving:
     def before_boundary(self, cache: SequenceCache, tokens: Sequence[int]) -> int:
         """How many of `tokens` lead `cache` to just the prefix that is wanted; 0 if they do not, or need not."""
         wanted = self._wanted
-        if wanted is None or cache.rewinds or wanted.state is not None:
-            return 0  # a cache that rewinds can be cut at any length later
+        if wanted is None or cache.shares or wanted.state is not None:
+            return 0  # of a cache that shares its cells, any length can be had later
         count = len(wanted.prefix) - len(cache.log)
         if not 0 < count <= len(tokens) or [*cache.log, *tokens[:count]] != wanted.prefix:
             return 0

@@ -1,4 +1,4 @@
-"""The sequences of one context: the current one, one to read ahead on, and a scratch one; and how cells are shared out.
+"""The sequences of one context: the current one and one to read ahead on; and how the KV cache's cells are shared out.
 
 The current sequence may fill the whole window. Beside it, `spare` cells hold what is read ahead: those tokens of the
 sequence ahead that it does not share with the current one. A prompt that the sequence ahead holds more of makes it the
@@ -8,45 +8,89 @@ current one, and the other is emptied. Knows nothing of when, or by whom, anythi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from localmem.engine.kv import SequenceCache, State, common_prefix
+import llama_cpp
 
-#: Sequences of a context: llama.cpp's `n_seq_max`.
-COUNT = 3
+from localmem.engine.kv import SequenceCache, State, common_prefix
+from localmem.models.ram import STEP, spare_cells
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a model's KV cache is laid out. `cells` are all, `spare` those beside the window.
+
+    `rewinds`: a sequence can be cut at any length. `shares`: sequences lie in one pool, so that one may begin with the
+    cells of another. Sliding-window attention must not: in a pool, llama.cpp gives the cells that have left the window
+    of one sequence to another, and what was rewound over them would be gone. So there each has cells of its own.
+    """
+
+    window: int
+    spare: int
+    rewinds: bool
+    shares: bool
+    sliding: int = 0
+
+    @classmethod
+    def of(cls, model: Any, n_ctx: int, *, reads_ahead: bool) -> Layout:
+        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+        sliding = int(llama_cpp.llama_model_n_swa(model))
+        window = -(-n_ctx // STEP) * STEP  # as llama.cpp pads it
+        spare = spare_cells(n_ctx, sliding=sliding > 0) if reads_ahead else 0
+        return cls(window, spare, not recurrent, not (recurrent or sliding), sliding)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether all sequences lie in one pool of cells: llama.cpp's `kv_unified`."""
+        return self.shares or not self.rewinds
+
+    @property
+    def cells(self) -> int:
+        return self.window + self.spare
+
+    @property
+    def count(self) -> int:
+        """Sequences: llama.cpp's `n_seq_max`. In a pool of attention's cells a further one, to copy from, is free."""
+        return 3 if self.shares else 2 if self.spare else 1
 
 
 class Sequences:
-    """Which sequence holds what; `cells` are the KV cache's, all sequences together."""
+    """Which sequence holds what."""
 
-    def __init__(self, context: Any, *, rewinds: bool, cells: int, spare: int) -> None:
-        self.current, self.ahead, self._scratch = (SequenceCache(context, i, rewinds=rewinds) for i in range(COUNT))
-        self._cells, self._spare = cells, spare
+    def __init__(self, context: Any, layout: Layout) -> None:
+        def made(number: int) -> SequenceCache:
+            how = {"rewinds": layout.rewinds, "shares": layout.shares}
+            return SequenceCache(context, number, **how, sliding=layout.sliding)
+
+        self.layout = layout
+        self.current = made(0)
+        self.ahead = made(1) if layout.count > 1 else None
+        self._scratch = made(2) if layout.count > 2 else None
         #: Tokens at the beginning of `ahead` that lie in the same cells as the current sequence's.
         self._shared = 0
 
     def missing(self, prompt: Sequence[int]) -> int:
         """Tokens of `prompt` that would have to be decoded before it were held whole."""
         longer = [*prompt, -1]  # as the beginning of what is asked next
-        return len(prompt) - max(self.current.usable(longer), self.ahead.usable(longer))
+        return len(prompt) - max(cache.usable(longer) for cache in (self.current, self.ahead) if cache is not None)
 
     def choose(self, prompt: Sequence[int], room: int) -> SequenceCache:
         """The sequence that holds most of `prompt`, now the current one, with cells for `room` tokens in all."""
-        if self.ahead.log and self.ahead.usable(prompt) > self.current.usable(prompt):
-            self.swap()
+        if self.ahead is None:
+            return self.current
+        if self.ahead.usable(prompt) > self.current.usable(prompt):
+            self.current, self.ahead = self.ahead, self.current
+            self.forget_ahead()
         self._shared = min(self._shared, common_prefix(self.current.log, prompt))
-        if room + len(self.ahead.log) - self._shared > self._cells:
+        if self.layout.pooled and room + len(self.ahead.log) - self._shared > self.layout.cells:
             self.forget_ahead()
         return self.current
 
-    def swap(self) -> None:
-        """Make the sequence ahead the current one, and empty the other."""
-        self.current, self.ahead = self.ahead, self.current
-        self.forget_ahead()
-
     def forget_ahead(self) -> None:
         """Free the cells of what was read ahead."""
-        self.ahead.clear()
+        if self.ahead is not None:
+            self.ahead.clear()
         self._shared = 0
 
     def to_read(self, prompt: Sequence[int]) -> SequenceCache | None:
@@ -58,13 +102,16 @@ class Sequences:
         held = len(self.current.log)
         if self.current.log == list(prompt[:held]):
             return self.current
+        if self.ahead is None:
+            return None
         shared = common_prefix(self.current.log, prompt)
         if self.current.usable(longer) > self.ahead.usable(longer):
-            self._shared = self.ahead.branch(self.current, shared)
+            branched = self.ahead.branch(self.current, shared)
+            self._shared = branched if self.layout.pooled else 0
         else:
             self.ahead.fit(longer)
             self._shared = min(self._shared, len(self.ahead.log))
-        if len(prompt) - self._shared > self._spare:
+        if len(prompt) - self._shared > self.layout.spare:
             self.forget_ahead()
             return None
         return self.ahead
@@ -73,7 +120,7 @@ class Sequences:
         """The state of a sequence that holds just `tokens`; None if it cannot be had."""
         if self.current.log == list(tokens):
             return self.current.state()
-        if not self.current.rewinds or self._scratch.branch(self.current, len(tokens)) < len(tokens):
+        if self._scratch is None or self._scratch.branch(self.current, len(tokens)) < len(tokens):
             return None
         state = self._scratch.state() if self._scratch.log == list(tokens) else None
         self._scratch.clear()

@@ -41,9 +41,12 @@ def kv_bytes_per_token(info: GGUFInfo, type_k: str = "f16", type_v: str = "f16")
     return int(sum(info.n_head_kv) * cell)
 
 
-def spare_cells(n_ctx: int) -> int:
-    """Cells of the KV cache beside a window of `n_ctx` tokens, for what is read ahead: half as many."""
-    return -(-(n_ctx // 2) // STEP) * STEP
+def spare_cells(n_ctx: int, *, sliding: bool = False) -> int:
+    """Cells of the KV cache beside a window of `n_ctx` tokens, for what is read ahead: half as many.
+
+    With sliding-window attention as many again: there a second sequence cannot share the cells of the first.
+    """
+    return -(-(n_ctx if sliding else n_ctx // 2) // STEP) * STEP
 
 
 def memory_estimate(
