@@ -52,6 +52,7 @@ def test_files_are_those_of_all_agents_and_no_others(paths: Paths) -> None:
         put(snapshots.conversation("bob", PRINT)),
         put(snapshots.conversation("bob", "e" * 64)),
     ]
+    assert [snapshots.owner(path) for path in wanted] == [None, "ada", "bob", "bob"]
     put(paths.agents / "stray.kv")
     put(paths.agent_folder("ada") / "agent.duckdb")
     put(paths.cache / "kv" / "notes.txt")

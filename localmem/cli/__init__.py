@@ -24,6 +24,7 @@ _COMMANDS = {
     "agents": ("localmem.cli.agents", "List, show and remove agents."),
     "load": ("localmem.cli.load", "Give an agent documents to search."),
     "search": ("localmem.cli.search", "Search an agent's memory."),
+    "kv": ("localmem.cli.kv", "List, check and remove what models have read already, saved on disk."),
     "bench": ("localmem.cli.bench", "Measure how fast your model writes, and that all it writes is valid."),
     "models": ("localmem.cli.models", "List, inspect, fetch and add models."),
     "doctor": ("localmem.cli.doctor", "Check this installation and say what to do about each problem."),

@@ -88,6 +88,8 @@ def _findings() -> Iterator[Finding]:
     except LocalmemError as error:
         yield Finding("config", "problem", str(error), "correct the file, then run localmem doctor again")
         return
+    room = models.human(config.kv_disk_budget)
+    yield Finding("snapshots", "ok", f"up to {room} in {paths.cache / 'kv'} and beside the agents")
     model = _present("model", config.model, paths)
     yield model
     embedder = _present("embedder", config.embedder, paths)

@@ -54,6 +54,10 @@ class Snapshots:
         """All there are, of static prefixes and of conversations, sorted by path."""
         return sorted(path for path in self._inside() if path.suffix == _SUFFIX and not path.name.startswith("."))
 
+    def owner(self, path: Path) -> str | None:
+        """The agent whose conversation the file is, by where it lies; None for a static prefix."""
+        return None if path.parent == self._static_folder else path.parent.parent.name
+
     def touch(self, path: Path) -> None:
         """It was used now."""
         with suppress(OSError):  # gone, or not ours: then it goes earlier
