@@ -496,7 +496,7 @@ def test_a_turn_in_a_native_format_is_reopened_and_continued(
 
 
 def native(home: Path, engine: LlamaEngine) -> Any:
-    return agent_on(home, engine, call_format="native")
+    return agent_on(home, engine, call_format="native", max_steps=4)
 
 
 @pytest.mark.parametrize("so_far", ["", "Hello", "Hello <tool_c", "<", "a {", "é", "x" * 60, "x" * 58])
@@ -545,7 +545,7 @@ def test_models_yaml_says_which_format_and_how_much_is_thought(tmp_path: Path, m
     for thinking in (0, 5):
         own = ModelConfig("own", PathSource(path), call_format="native", thinking=thinking, n_ctx=8192, threads=1)
         setting = Setting(replace(config, models={"own": own}), Paths.under(tmp_path), embedder=HashEmbedder())
-        with open_agent(f"a{thinking}", model="own", setting=setting) as agent:
+        with open_agent(f"a{thinking}", model="own", setting=setting, max_steps=2) as agent:
             list(agent.send("Hi."))
             prompt = agent.context.prompt()
             vocabulary = agent.engine.vocabulary

@@ -84,10 +84,3 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 def test_a_new_agent_is_pointed_out_beside_those_there_are(notes: Path) -> None:
     load("-a", "ada", notes / "boat.md")
     assert "new agent aad (there are: ada)" in load("-a", "aad", notes / "boat.md").stderr
-
-
-def test_it_is_found_by_meaning(with_models: Path, notes: Path) -> None:
-    assert load("-a", "t", notes).exit_code == 0
-    found = CliRunner().invoke(main, ["search", "-a", "t", "where does the ship lie?"])
-    assert "pier seven" in found.stdout
-    assert "keyword only" not in found.stderr

@@ -130,6 +130,8 @@ def test_control_characters_are_not_printed(paths: Paths) -> None:
 
 
 def test_by_meaning_with_the_real_embedder(with_models: Path, diary: None) -> None:
-    done = search("-a", "t", "what happened to the rigging of the yacht?")
+    """What was said, and what was loaded."""
+    done = search("-a", "t", "which wood is the pole of a yacht made from, and did it fall?")
     assert "The mast broke." in done.stdout
+    assert "A mast is made of spruce." in done.stdout
     assert "keyword" not in done.stderr

@@ -226,7 +226,7 @@ def _prefixes(schema: dict[str, Any], seed: int) -> list[str]:
 
 
 @given(schema=_schemas, seed=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_whatever_was_begun_legally_has_a_legal_end_within_the_bound(schema: dict[str, Any], seed: int) -> None:
     closing = Closing(schema)
     bound = closing.bound()

@@ -32,8 +32,9 @@ def test_one_name_is_all_that_changes(
     (home / "config" / "models.yaml").write_text(MODELS_YAML.format(first=first, second=second))
     paths = Paths.under(home)
     setting = Setting(load_config(paths=paths), paths, embedder=HashEmbedder())
+    # The small preset: what is read is of no interest.
     for number, model in enumerate(("first", "second", "first")):
-        with localmem.open_agent("ada", setting=replace(setting), model=model, max_steps=1) as agent:
+        with localmem.open_agent("ada", setting=replace(setting), model=model, max_steps=1, prompt="compact") as agent:
             assert agent.engine.name == model
             messages = [e.text for e in agent.store.path(kinds=[Kind.USER])]
             assert messages == [f"Message {i}." for i in range(number)]
