@@ -9,8 +9,8 @@ The format, integers little-endian, nothing aligned:
     header (JSON) · token ids (i32 each) · checksum of each CHUNK of the state (u32 each) · SHA-256 of all before it
     state
 
-The state comes last, so that one look at the head tells whether it is worth reading. It is large, and its checksum is
-made to be taken while the next chunk is read, in a third of the time of CRC-32: see `_checksum`.
+The state comes last, so that one look at the head tells whether it is worth reading. It is large, so its checksum
+is one that takes a third of the time of CRC-32, of each chunk while the processor's cache holds it: see `_checksum`.
 """
 
 from __future__ import annotations
