@@ -17,6 +17,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf_files import gguf_bytes, tensor_bytes, write_gguf
@@ -136,7 +137,7 @@ def read_or_refuse(file: Path, data: bytes) -> None:
     with contextlib.suppress(ModelError):
         info = models.read_gguf(file)
         assert isinstance(info, GGUFInfo)
-        assert models.memory_estimate(info, 512) > 0
+        assert models.memory_estimate(info, MODEL, 512) > 0
     assert time.perf_counter() - started < 2
 
 
@@ -178,7 +179,7 @@ MODEL = ModelConfig("m", PathSource(Path("m.gguf")), n_ctx=0)
 
 @pytest.fixture
 def info(tmp_path: Path) -> GGUFInfo:
-    """A file that takes nothing and a window that takes 1 MB for each 256 tokens."""
+    """A file that takes nothing and a window that takes 1 MB for each 256 tokens, and half of that beside it."""
     info = models.read_gguf(write_gguf(tmp_path / "m.gguf", {"llama.context_length": 8192}))
     return dataclasses.replace(info, n_head_kv=(16,) * 4, key_length=16, value_length=16)
 
@@ -187,19 +188,19 @@ def test_the_window_is_what_fits_up_to_the_models_own(info: GGUFInfo) -> None:
     assert models.kv_bytes_per_token(info) == 4096
     plenty = models.choose_n_ctx(MODEL, info, ram=10**9)
     assert plenty == 8192
-    some = models.choose_n_ctx(MODEL, info, ram=80_000_000)
+    some = models.choose_n_ctx(MODEL, info, ram=90_000_000)
     assert 0 < some < 8192
     assert some % 256 == 0
-    needed = models.memory_estimate(info, some + 256, n_batch=512)
-    assert needed > 80_000_000 * 0.9
+    needed = models.memory_estimate(info, MODEL, some + 256)
+    assert needed > 90_000_000 * 0.9
 
 
 def test_a_window_that_cannot_fit_is_refused_with_the_longest_that_does(info: GGUFInfo) -> None:
     configured = dataclasses.replace(MODEL, n_ctx=8192)
-    with pytest.raises(ModelError, match=r"8192 tokens needs 10\d.\d MB .* 80.0 MB are free: .* fits is (\d+) ") as no:
-        models.choose_n_ctx(configured, info, ram=80_000_000)
+    with pytest.raises(ModelError, match=r"8192 tokens needs 13\d.\d MB .* 90.0 MB are free: .* fits is (\d+) ") as no:
+        models.choose_n_ctx(configured, info, ram=90_000_000)
     longest = int(str(no.value).split("--n-ctx ")[1].rstrip(")"))
-    assert models.choose_n_ctx(configured, info, longest, ram=80_000_000) == longest
+    assert models.choose_n_ctx(configured, info, longest, ram=90_000_000) == longest
     with pytest.raises(ModelError, match=r"needs .* choose a smaller model"):
         models.choose_n_ctx(configured, info, ram=10_000_000)
 
@@ -214,13 +215,46 @@ def test_a_short_window_is_taken_as_it_is(info: GGUFInfo) -> None:
     assert models.choose_n_ctx(MODEL, info, 700, ram=10**9) == 700
 
 
-def test_the_estimate_is_what_llama_cpp_reports(model_path: Path) -> None:
-    """180 MiB of KV cache, 92.1 of weights and 98.25 (166.4 without flash attention) of compute buffer."""
-    info = models.read_gguf(model_path)
-    with_flash = models.memory_estimate(info, 8192) - ram._OVERHEAD
-    without = models.memory_estimate(info, 8192, flash_attn=False) - ram._OVERHEAD
-    assert with_flash == pytest.approx((180 + 92.1 + 98.25) * 2**20, rel=0.03)
-    assert without == pytest.approx((180 + 92.1 + 166.4) * 2**20, rel=0.04)
+@pytest.mark.parametrize(
+    ("n_ctx", "settings", "kv_cache", "compute"),
+    [
+        (8192, {"idle_rebase": False, "flash_attn": "on"}, 180, 98.25),
+        (8192, {"flash_attn": "on"}, 270, 98.25),
+        (8192, {"flash_attn": "off"}, 270, 246.87),
+        (4096, {"flash_attn": "off"}, 135, 126.63),
+        (8192, {"type_k": "q8_0", "type_v": "q8_0"}, 143.44, 99.38),
+        (8192, {"type_k": "q4_0", "type_v": "q4_0"}, 75.94, 99.38),
+        (4096, {"type_k": "q8_0"}, 103.36, 98.25),
+        (4096, {"type_v": "q8_0"}, 103.36, 99.38),
+    ],
+)
+def test_the_estimate_is_what_llama_cpp_reports(
+    model_path: Path, n_ctx: int, settings: dict[str, Any], kv_cache: float, compute: float
+) -> None:
+    """MiB of its buffers for the bundled model, whose weights take 92.1."""
+    model = ModelConfig("m", PathSource(model_path), **settings)
+    found = models.memory_estimate(models.read_gguf(model_path), model, n_ctx) - ram._OVERHEAD
+    assert found == pytest.approx((92.1 + kv_cache + compute) * 2**20, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("sliding_window", "flash_attn", "reported"),
+    [(None, "on", 6 + 24), (None, "off", 6 + 240), (512, "on", 8 + 16), (512, "off", 8 + 160)],
+)
+def test_the_estimate_of_a_long_window_and_a_small_vocabulary(
+    info: GGUFInfo, sliding_window: int | None, flash_attn: Any, reported: int
+) -> None:
+    """There the mask and the scores are larger than the logits. MiB for 16,384 tokens; a sliding window has no pool."""
+    tiny = dataclasses.replace(info, n_head_kv=(2, 2), n_head=4, sliding_window=sliding_window, file_size=0)
+    found = models.memory_estimate(tiny, dataclasses.replace(MODEL, flash_attn=flash_attn), 16384) - ram._OVERHEAD
+    assert found == pytest.approx(reported * 2**20, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("n_ctx", "sliding", "cells"), [(2, False, 256), (512, False, 256), (3000, False, 1536), (3000, True, 3072)]
+)
+def test_cells_beside_the_window(n_ctx: int, sliding: bool, cells: int) -> None:
+    assert models.spare_cells(n_ctx, sliding=sliding) == cells
 
 
 def test_this_machine_has_memory_and_cores() -> None:

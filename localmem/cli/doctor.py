@@ -173,7 +173,7 @@ def _window(config: Config, paths: Paths) -> Finding:
         n_ctx = models.choose_n_ctx(model, info)
     except LocalmemError as error:
         return Finding("window", "problem", str(error), f"set n_ctx of {model.name} in {paths.models_file}")
-    needed = models.memory_estimate(info, n_ctx, model.type_k, model.type_v, model.n_batch)
+    needed = models.memory_estimate(info, model, n_ctx)
     return Finding("window", "ok", f"{n_ctx:,} tokens, with {models.human(needed)} of memory for model and window")
 
 

@@ -124,7 +124,7 @@ def _file_facts(model: ModelConfig, paths: Paths) -> dict[str, Any]:
         "context_length": info.context_length,
         "sliding_window": info.sliding_window,
         "kv_bytes_per_token": files.kv_bytes_per_token(info, model.type_k, model.type_v),
-        "memory_needed": files.memory_estimate(info, n_ctx, model.type_k, model.type_v, model.n_batch),
+        "memory_needed": files.memory_estimate(info, model, n_ctx),
         "memory_free": ram,
         "context_that_fits": files.fitting_context(info, model, ram),
         "chat_template": info.chat_template,

@@ -8,7 +8,14 @@ Nothing here runs a model.
 from localmem.models.files import check, locate, locate_embedder, place, pull
 from localmem.models.gguf import GGUFInfo, read_gguf
 from localmem.models.machine import available_ram, graphics_card, physical_cores
-from localmem.models.ram import choose_n_ctx, fitting_context, human, kv_bytes_per_token, memory_estimate
+from localmem.models.ram import (
+    choose_n_ctx,
+    fitting_context,
+    human,
+    kv_bytes_per_token,
+    memory_estimate,
+    spare_cells,
+)
 
 __all__ = [
     "GGUFInfo",
@@ -26,4 +33,5 @@ __all__ = [
     "place",
     "pull",
     "read_gguf",
+    "spare_cells",
 ]
