@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localmem.cli import console
+from localmem.cli.bench_kv import kv
 from localmem.cli.session import Flags, busy, chosen_model, note
 from localmem.cli.turns import stoppable
 from localmem.config import Paths
@@ -32,7 +33,10 @@ _LONGEST_CALL = 160
 
 @click.group()
 def bench() -> None:
-    """Measure your model on this machine: how fast it writes, and whether all it writes is valid."""
+    """Measure your model on this machine: how fast it writes, whether all is valid, and what is never read twice."""
+
+
+bench.add_command(kv)
 
 
 def _model_options(command: Command) -> Command:
@@ -79,7 +83,7 @@ def _functions(file: Path | None) -> list[Callable[..., Any]]:
 
 
 @contextmanager
-def _progress(what: str, check: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, check: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, on a terminal only; it is gone afterwards. Each step checks for Ctrl-C."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: check()
@@ -126,7 +130,7 @@ def throughput(
             measured = Throughput(engine, request, options["backend"] or BACKENDS)
             prefill = measured.prefill_rate(2)
         check()
-        with _progress("writing", check) as show:
+        with progress("writing", check) as show:
             result = measured.measure(options["rounds"], options["tokens"], show)
         figures = {
             "benchmark": "throughput",
@@ -206,7 +210,7 @@ def validity(ctx: click.Context, /, as_json: bool, functions: Path | None, **opt
         from localmem.bench.verdicts import verdict
 
         temperature = options.pop("temp")
-        with _progress("calls", check) as show:
+        with progress("calls", check) as show:
             calls = run_validity(engine, Plan(temperature=temperature, functions=own, **options), show)
         settings = {"temperature": temperature, "seed": options["seed"], "backend": options["backend"]}
         figures = {"benchmark": "validity", "model": engine.name, "n_ctx": engine.n_ctx, **settings, **verdict(calls)}
