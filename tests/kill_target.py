@@ -2,7 +2,8 @@
 
     python kill_target.py HOME [MODEL]
 
-On the scripted engine: steps of every kind in a random order, a user function among them. With MODEL: what it writes.
+It begins when a line comes on stdin, so that it can be started while another runs. On the scripted engine: steps of every
+kind in a random order, a user function among them. With MODEL: what it writes.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def open_scripted(home: Path) -> Agent:
 
 
 def main(home: Path, model: str | None) -> None:
+    if not sys.stdin.readline():
+        return  # whoever started it is gone
     if model is None:
         agent = open_scripted(home)
     else:

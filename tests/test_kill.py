@@ -23,13 +23,22 @@ KILLS = 20
 PRINTED = dict[str, Any]
 
 
-def run_and_kill(home: Path, seconds: float, *arguments: str) -> list[PRINTED]:
-    """Start the target, kill it so many seconds after its first event, and return the events that it printed."""
+def start(home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """The target, which imports what it needs and waits."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     command = [sys.executable, str(ROOT / "tests" / "kill_target.py"), str(home), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def run_and_kill(target: subprocess.Popen[bytes], seconds: float) -> list[PRINTED]:
+    """Let the target begin, kill it so many seconds after its first event, and return the events that it printed."""
+    with target as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
         first = process.stdout.readline()
         if not first:
             pytest.fail(f"the target ended by itself: {process.stderr.read().decode()[-2000:]}")
@@ -89,9 +98,11 @@ def test_twenty_kills_lose_nothing(home: Path) -> None:
     chance = random.Random(9)
     printed: list[PRINTED] = []
     seen = {"unanswered": 0, "unknown": 0}
+    targets = [start(home)]
     for number in range(KILLS):
+        targets.append(start(home))  # it imports while its predecessor runs
         # Spread over the run: right after the first event of a turn, and up to many turns later.
-        printed += run_and_kill(home, chance.random() ** 2 * 0.6)
+        printed += run_and_kill(targets.pop(0), chance.random() ** 2 * 0.6)
         with agent_on(home, ScriptedEngine(script=back), functions=[wait]) as agent:
             check(agent, printed)
             assert effects(agent)[0] == effects(agent)[1]
@@ -105,6 +116,9 @@ def test_twenty_kills_lose_nothing(home: Path) -> None:
                 found(agent, printed)
                 printed += [event.as_dict() for event in agent.send(f"Are you there, number {number}?")]
                 assert [event["text"] for event in printed if event["kind"] == "assistant_message"][-1] == "I am back."
+    for unused in targets:
+        unused.kill()
+        unused.communicate()
     assert seen["unanswered"] >= KILLS // 4, "the kills must hit turns, not the pauses between them"
     assert {str(kind) for kind in (Kind.SUMMARY, Kind.RESULT, Kind.ASSISTANT)} <= {event["kind"] for event in printed}
 
@@ -141,7 +155,7 @@ def test_three_kills_of_the_bundled_model(home: Path, model_path: Path) -> None:
     chance = random.Random(4)
     printed: list[PRINTED] = []
     for _ in range(3):
-        printed += run_and_kill(home, 1 + 6 * chance.random(), str(model_path))
+        printed += run_and_kill(start(home, str(model_path)), 1 + 6 * chance.random())
         with agent_on(home, ScriptedEngine(script=back), functions=[wait], prompt="compact") as agent:
             check(agent, printed)
             printed += [event.as_dict() for event in agent.resume()]
