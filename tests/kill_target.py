@@ -2,8 +2,8 @@
 
     python kill_target.py HOME [MODEL]
 
-It begins when a line comes on stdin, so that it can be started while another runs. On the scripted engine: steps of every
-kind in a random order, a user function among them. With MODEL: what it writes.
+It begins when a line comes on stdin, so that it can be started while another runs. On the scripted engine: steps of
+every kind in a random order, a user function among them. With MODEL: what it writes.
 """
 
 from __future__ import annotations
