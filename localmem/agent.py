@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,13 +16,14 @@ from typing import Any, Self
 
 from localmem.context import MainContext
 from localmem.documents import document_from_text
-from localmem.errors import ConfigError, ContextError, FunctionError
+from localmem.edits import BlockEdits
+from localmem.errors import ConfigError, ContextError
 from localmem.events import TRIGGERS, Event, Kind
 from localmem.extracting import Asking, extract
 from localmem.functions import Function
 from localmem.generating import Caller, OnText, Speech
 from localmem.memory.archival import Archival
-from localmem.memory.core import Block, Core
+from localmem.memory.core import Core
 from localmem.memory.indexing import Indexer
 from localmem.memory.recall import Recall
 from localmem.memory.store import Store
@@ -70,6 +71,7 @@ class Agent:
         caller = Caller(parts.engine, parts.context, parts.indexer, parts.speech)
         self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
         self._steps = Steps(parts.store, parts.memory_functions, parts.functions, caller, self._paging)
+        self._edits = BlockEdits(parts.store, parts.core, self._paging, self._check_window)
         self._steps.recover()
         self._paging.rebuild("open")
         # A program that ends without closing would leave DuckDB and llama.cpp to be torn down in any order.
@@ -145,6 +147,7 @@ class Agent:
         cut = {} if shown == text else {"shown_text": f"{shown}…"}
         event = self.store.append(kind, text, details={**details, **cut})
         self._paging.add(event, event.id)
+        self.idle()
         yield event
 
     # -- the turn
@@ -183,6 +186,11 @@ class Agent:
                 break
         if not self._stop and events[-1].kind is Kind.ASSISTANT:
             yield from self._paging.relieve()
+        self.idle()
+
+    def idle(self) -> None:
+        """Nobody waits for the agent now: what the next turn begins with is read, in the background and until then."""
+        self._paging.idle()
 
     def interrupt(self) -> None:
         """Stop the generation that is going on; the turn ends, and what was said so far is kept. From any thread."""
@@ -240,7 +248,11 @@ class Agent:
         """Page out now, whatever the pressure."""
         if not self.context.cuts(None):
             return iter(())
-        return self._paging.page_out(None)
+        return self._summarized()
+
+    def _summarized(self) -> Iterator[Event]:
+        yield from self._paging.page_out(None)
+        self.idle()
 
     def memory_warning(self) -> Event:
         """Tell the model of memory pressure now."""
@@ -249,36 +261,18 @@ class Agent:
 
     def set_block(self, label: str, value: str) -> Event:
         """Change a block by hand; the model is told. ConfigError for an unknown block, FunctionError over its limit."""
-        limit = self.core[label].limit
-        if len(value) > limit:
-            raise FunctionError(f"Block {label} takes {limit} characters and this has {len(value)}; shorten it.")
-        text = f"The user changed core memory. {label} is now:\n{value or '(empty)'}"
-        return self._edit_block(text, lambda: self.core.set(label, value))
+        return self._edits.set(label, value)
 
     def add_block(self, label: str, value: str = "", *, limit: int = BLOCK_LIMIT, description: str = "") -> Event:
         """Add a block to core memory; the model is told. ConfigError if the label is taken, or the window too small."""
-        text = f"The user added a block to core memory. {label} is:\n{value or '(empty)'}"
-        limit = max(limit, len(value) + limit // 2)
-        return self._edit_block(text, lambda: self.core.add(label, value, limit=limit, description=description))
+        return self._edits.add(label, value, limit=limit, description=description)
 
     def undo_block(self, label: str) -> Event:
         """Take the last edit of a block back; the model is told. ConfigError if there is none."""
-        longest_one = max((edit.after for edit in self.core.history(label)), key=len)
-        head = f"The user took back the last change of core memory. {label} is now:"
-        return self._edit_block(f"{head}\n{longest_one}", lambda: self.core.undo(label), head=head)
+        return self._edits.undo(label)
 
-    def _edit_block(self, text: str, edit: Callable[[], Block], *, head: str | None = None) -> Event:
-        """The edit and what tells of it, together. With `head`, the new value is told in an event of its own."""
-        deque(self._paging.make_room_for(text), maxlen=0)
-        with self.store.transaction():
-            events = [self.store.append(Kind.ALERT, head or text)]
-            block = edit()
-            self.context.window.check(prefix_at_limits(self.engine, self.core, self._system, self._preset))
-            if head is not None:
-                events.append(self.store.append(Kind.ALERT, block.value or "(empty)"))
-        for event in events:
-            self._paging.add(event, event.id)
-        return events[-1]
+    def _check_window(self) -> None:
+        self.context.window.check(prefix_at_limits(self.engine, self.core, self._system, self._preset))
 
     def stats(self) -> dict[str, Any]:
         """Counts of what is stored and what it cost since the agent was opened."""

@@ -3,6 +3,9 @@
 Pure: it knows no model and no store. The segments, in order: `system` (text, function list, examples: the same for
 every turn and agent), `core_memory` as of the last rebase, `summaries`, and `messages`, which is only ever appended to.
 Nothing that changes from turn to turn stands before the newest message, so the KV cache holds all but what is new.
+
+A page-out does not change the prompt at once, since everything behind the change would have to be read again: the new
+prefix and what is kept behind it are `pending` until they have been read, or until there is no room left to wait.
 """
 
 from __future__ import annotations
@@ -11,120 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localmem.errors import ConfigError, ContextError
+from localmem.errors import ContextError
 from localmem.meter import Meter
 from localmem.protocols import Generation
+from localmem.window import LEVELS, MERGE_AT, Window
 
-WARN_AT = 0.70
-EVICT_AT = 0.85
-PREFIX_SHARE = 0.60
-SUMMARY_SHARE = 0.15
-SLACK = 256
-#: So many summaries of one level are merged into one of the next; on the highest level two are.
-MERGE_AT = 3
-LEVELS = 2
-#: The most summaries that stand at once: full lower levels, one on top, and the one being written.
-MOST_SUMMARIES = (MERGE_AT - 1) * LEVELS + 2
-
-_LEAST_SUMMARY = 24
-_LEAST_CALL = 160
-_LEAST_RESULT = 112
-_TURN_MARKERS = 16  # what a chat template puts around a turn
-_LEAST_MESSAGE = 96
-
-
-@dataclass(frozen=True, slots=True)
-class Overheads:
-    """What the texts around the contents take in one model's vocabulary. All in tokens.
-
-    `request` is the largest page-out request, `page_out` the JSON around a summary, a short thought included, and
-    `summary` what stands before a summary's text.
-    """
-
-    request: int
-    page_out: int
-    summary: int
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How a window of `n_ctx` tokens is shared out. All in tokens.
-
-    `reserve` holds the largest call, the page-out request and 256 more; `usable` is the rest. `ceiling` is the fullest
-    that the context may be before a step: after it, a call, its result, a page-out request and its call still fit.
-    """
-
-    n_ctx: int
-    overheads: Overheads
-
-    @property
-    def call(self) -> int:
-        """The largest call."""
-        return min(1024, max(_LEAST_CALL, self.n_ctx // 10))
-
-    @property
-    def result(self) -> int:
-        """The largest function result."""
-        return min(800, max(_LEAST_RESULT, self.n_ctx // 14))
-
-    @property
-    def summary(self) -> int:
-        """The largest summary's text."""
-        return self.summaries // MOST_SUMMARIES - self.overheads.summary
-
-    @property
-    def reserve(self) -> int:
-        return self.call + self.overheads.request + SLACK
-
-    @property
-    def usable(self) -> int:
-        return self.n_ctx - self.reserve
-
-    @property
-    def page_out_call(self) -> int:
-        """The largest call of page_out: a summary and the JSON around it."""
-        return min(self.call, self.summary + self.overheads.page_out)
-
-    @property
-    def ceiling(self) -> int:
-        step = self.call + self.result + _TURN_MARKERS
-        return min(self.usable, self.n_ctx - step - self.page_out_room)
-
-    @property
-    def page_out_room(self) -> int:
-        """What a page-out takes on top of the context."""
-        return self.overheads.request + self.page_out_call
-
-    @property
-    def summaries(self) -> int:
-        """The most that all summaries together may take."""
-        return int(self.usable * SUMMARY_SHARE)
-
-    @property
-    def message(self) -> int:
-        """The largest message: with a prefix at its limit it fits, and so does a step after it."""
-        return (self.ceiling - int(self.usable * PREFIX_SHARE)) * 2 // 3
-
-    def holds(self, prefix: int) -> bool:
-        """Whether a prefix of so many tokens, summaries left out, leaves room to work in."""
-        fits = prefix + self.summaries <= PREFIX_SHARE * self.usable
-        return fits and self.message >= _LEAST_MESSAGE and self.summary >= _LEAST_SUMMARY
-
-    def check(self, prefix: int) -> None:
-        """ConfigError, naming the smallest n_ctx that works, if the window cannot hold a prefix."""
-        if self.holds(prefix):
-            return
-        raise ConfigError(
-            f"n_ctx {self.n_ctx} is too small: the system text, the functions and the blocks at their limits take "
-            f"{prefix} tokens. Use --n-ctx {self.smallest(prefix)} or more, smaller blocks, or the compact prompt."
-        )
-
-    def smallest(self, prefix: int) -> int:
-        """The smallest n_ctx, in steps of 64, that holds a prefix."""
-        n_ctx = 512
-        while not replace(self, n_ctx=n_ctx).holds(prefix):
-            n_ctx += 64
-        return n_ctx
+#: Why a prompt leaves the cache though nothing in it has changed: somebody else has used the engine meanwhile.
+ANOTHER_PROMPT = "another prompt came between"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,27 +47,78 @@ class Cut:
     remaining: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What stands before the messages, as tokens, by segment. `head` is the event as of which it was built.
+
+    `parts` are labels in the segment `core_memory`, each with the token at which its block begins.
+    """
+
+    system: tuple[int, ...] = ()
+    core_memory: tuple[int, ...] = ()
+    summaries: tuple[int, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
+    head: int = 0
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.system, *self.core_memory, *self.summaries]
+
+    def __len__(self) -> int:
+        return len(self.system) + len(self.core_memory) + len(self.summaries)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A page-out that is committed and not in force: the prefix to come, and the messages to go."""
+
+    cut: Cut
+    prefix: Prefix
+
+
 class MainContext:
     """The window's contents as tokens. `opening` are the tokens that a prompt ends with."""
 
     def __init__(self, window: Window, opening: Sequence[int]) -> None:
         self.window = window
         self._opening = list(opening)
-        self._segments: dict[str, list[int]] = {"system": [], "core_memory": [], "summaries": []}
+        self._in_force = Prefix()
+        self.pending: Pending | None = None
         self.messages: list[Message] = []
         #: All events up to this id are evicted, but for one that was pinned and still stands.
         self.gone = 0
         self.meter = Meter()
         #: Rebuilds of the prefix since the agent was opened, by their cause.
         self.rebases: dict[str, int] = {}
+        self._changed: str | None = None
 
     # -- contents
 
-    def rebase(self, cause: str, **segments: Sequence[int]) -> None:
-        """Set prefix segments (`system`, `core_memory`, `summaries`) to what they are now."""
-        for name, tokens in segments.items():
-            self._segments[name] = list(tokens)
+    def rebase(self, cause: str, prefix: Prefix) -> None:
+        """Put another prefix before the messages, at once."""
+        self._in_force = prefix
+        self.pending = None
         self.rebases[cause] = self.rebases.get(cause, 0) + 1
+        self.changed(cause)
+
+    def restore(self, prefix: Prefix) -> None:
+        """Begin with a prefix that was in force before: the cache of that time holds it."""
+        self._in_force = prefix
+
+    def defer(self, cut: Cut, prefix: Prefix) -> None:
+        """A page-out is committed: its prefix and its eviction are to come."""
+        self.pending = Pending(cut, prefix)
+
+    def adopt(self, cause: str) -> None:
+        """Put what is pending into force."""
+        assert self.pending is not None
+        pending = self.pending
+        self.evict(pending.cut)
+        self.rebase(cause, pending.prefix)
+
+    def changed(self, cause: str) -> None:
+        """The next prompt may leave the cache before its end, and this is why."""
+        self._changed = cause
 
     def append(self, message: Message) -> None:
         """Add a message. ContextError if the window cannot hold it: callers make room first."""
@@ -183,15 +130,28 @@ class MainContext:
 
     def prompt(self) -> list[int]:
         """Everything, ready for a generation."""
-        tokens = [token for segment in self._segments.values() for token in segment]
-        for message in self.messages:
-            tokens += message.tokens
-        return tokens + self._opening
+        return self.written + self._opening
+
+    @property
+    def written(self) -> list[int]:
+        """Everything as it stands: what the next prompt begins with."""
+        return _tokens(self._in_force, self.messages)
+
+    @property
+    def coming(self) -> list[int]:
+        """What the next prompt begins with once nothing is pending."""
+        if self.pending is None:
+            return self.written
+        return _tokens(self.pending.prefix, self._kept(self.pending.cut))
+
+    @property
+    def in_force(self) -> Prefix:
+        return self._in_force
 
     @property
     def prefix(self) -> int:
         """Tokens before the first message."""
-        return sum(map(len, self._segments.values()))
+        return len(self._in_force)
 
     @property
     def tokens(self) -> int:
@@ -234,7 +194,7 @@ class MainContext:
         evicted = self.messages[:index]
         pinned = next((m for m in evicted if turn is not None and turn in m.events), None)
         kept = sum(len(m.tokens) for m in self.messages[index:]) + (len(pinned.tokens) if pinned else 0)
-        through = max(event for m in evicted for event in m.events)
+        through = max((event for m in evicted for event in m.events), default=0)
         return Cut(through, index, pinned, self.prefix + len(self._opening) + kept)
 
     def due_cuts(self, turn: int | None) -> list[Cut]:
@@ -243,33 +203,48 @@ class MainContext:
         cuts = self.cuts(turn)
         return [cut for cut in cuts if cut.remaining + self.window.summary <= target] or cuts[-1:]
 
+    def cut_through(self, through: int, pinned: int | None) -> Cut:
+        """The cut that was made through an event, `pinned` being the event that stayed."""
+        index = sum(max(message.events, default=0) <= through for message in self.messages)
+        return replace(self._cut(index, pinned), through=through)
+
     def evict(self, cut: Cut) -> None:
         """Take the messages of a cut out."""
-        pinned = [cut.pinned] if cut.pinned is not None else []
-        self.messages = [*pinned, *self.messages[cut.index :]]
+        self.messages = self._kept(cut)
         self.gone = cut.through
+
+    def _kept(self, cut: Cut) -> list[Message]:
+        return [*([cut.pinned] if cut.pinned is not None else []), *self.messages[cut.index :]]
 
     # -- reports
 
     def segments(self) -> Iterator[tuple[str, int]]:
         """Each segment's name and tokens, in order."""
-        for name, tokens in self._segments.items():
-            yield name, len(tokens)
+        prefix = self._in_force
+        yield "system", len(prefix.system)
+        yield "core_memory", len(prefix.core_memory)
+        yield "summaries", len(prefix.summaries)
         yield "messages", self.tokens - self.prefix - len(self._opening)
 
     def locate(self, position: int) -> str:
-        """The segment in which a token position of the prompt lies, and the position within it."""
+        """The segment in which a token position of the prompt lies (in core memory also the block), and the token."""
         start = 0
         for name, size in self.segments():
             if position < start + size:
-                return f"{name}, token {position - start}"
+                block = self._block_at(position - start) if name == "core_memory" else ""
+                return f"{name}{block}, token {position}"
             start += size
-        return f"end, token {position - start}"
+        return f"end, token {position}"
+
+    def _block_at(self, position: int) -> str:
+        labels = [label for label, start in self._in_force.parts if start <= position]
+        return f".{labels[-1]}" if labels else ""
 
     def measure(self, generation: Generation) -> None:
-        """Count what a generation on this context's prompt cost, and name the segment in which the prefix broke."""
-        at = generation.diverged_at
-        self.meter.add(generation, None if at is None else self.locate(at))
+        """Count what a generation on this context's prompt cost, and name where and why the prefix broke."""
+        at, cause = generation.diverged_at, self._changed
+        self._changed = None
+        self.meter.add(generation, None if at is None else self.locate(at), cause or ANOTHER_PROMPT)
 
     def report(self) -> dict[str, Any]:
         """Segments with their tokens, the window's use, the rebases, and the meter's report."""
@@ -281,8 +256,16 @@ class MainContext:
             "reserve": self.window.reserve,
             "pressure": round(self.pressure, 4),
             "rebases": dict(self.rebases),
+            "pending": None if self.pending is None else len(self.coming),
             **self.meter.report(),
         }
+
+
+def _tokens(prefix: Prefix, messages: Sequence[Message]) -> list[int]:
+    tokens = prefix.tokens
+    for message in messages:
+        tokens += message.tokens
+    return tokens
 
 
 def merge_due(levels: Sequence[int]) -> tuple[int, int] | None:

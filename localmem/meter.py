@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from localmem.protocols import Generation
@@ -19,13 +19,13 @@ class Meter:
     forced_tokens: int = 0
     ttft_s: float = 0.0
     decode_s: float = 0.0
-    #: Generations whose prompt did not simply extend the KV cache, and where the last of them left it.
-    divergences: int = 0
+    #: Generations whose prompt did not simply extend the KV cache, by the cause of that; and where the last left it.
+    divergences: dict[str, int] = field(default_factory=dict)
     diverged_in: str | None = None
     last: Generation | None = None
 
-    def add(self, generation: Generation, diverged_in: str | None) -> None:
-        """Count one generation; `diverged_in` names the segment in which its prompt left the cache."""
+    def add(self, generation: Generation, diverged_in: str | None = None, cause: str = "") -> None:
+        """Count one generation; `diverged_in` names where its prompt left the cache, and `cause` why."""
         self.generations += 1
         self.prompt_tokens += generation.prompt_tokens
         self.reused_tokens += generation.reused_tokens
@@ -35,8 +35,8 @@ class Meter:
         self.decode_s += generation.decode_s
         self.last = generation
         if diverged_in is not None:
-            self.divergences += 1
-            self.diverged_in = diverged_in
+            self.divergences[cause] = self.divergences.get(cause, 0) + 1
+            self.diverged_in = f"{diverged_in} ({cause})"
 
     @property
     def prefix_hit(self) -> float | None:
@@ -64,6 +64,6 @@ class Meter:
             "ttft_s": round(self.ttft_s, 4),
             "decode_s": round(self.decode_s, 4),
             "tokens_a_second": None if self.tokens_a_second is None else round(self.tokens_a_second, 1),
-            "divergences": self.divergences,
+            "divergences": dict(self.divergences),
             "diverged_in": self.diverged_in,
         }

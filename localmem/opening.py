@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from localmem.agent import Agent, Parts
 from localmem.config import Config, ModelConfig, Paths, check_agent_name, load_config
-from localmem.context import MainContext, Window
+from localmem.context import MainContext
 from localmem.errors import ConfigError, ModelError
 from localmem.functions import Function, check_names, describe
 from localmem.generating import Speech
@@ -27,6 +27,7 @@ from localmem.models import locate_embedder
 from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
 from localmem.summaries import overheads
+from localmem.window import Window
 
 _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
 

@@ -3,6 +3,9 @@
 The model writes every summary itself, by calling `page_out` while what is to go is still before it. Only where it
 cannot (interrupted, or the messages do not fit a smaller window) does a plain note stand in. Nothing is lost by a
 page-out: what was evicted stays in recall, and each summary names the events that it covers.
+
+A page-out is committed at once and takes effect later: the conversation goes on behind what the KV cache holds, while
+the prefix to come and the messages kept behind it are read in idle time.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from localmem.context import EVICT_AT, WARN_AT, Cut, MainContext, Message
+from localmem.context import Cut, MainContext, Message, Prefix
 from localmem.errors import ContextError
 from localmem.events import TRIGGERS, Event, Kind
 from localmem.fitting import longest
@@ -21,7 +24,8 @@ from localmem.memory.store import Store
 from localmem.prefix import core_heading, prompt_text
 from localmem.protocols import Role
 from localmem.rendering import Rendered, core_text, render, render_all
-from localmem.summaries import Summaries
+from localmem.summaries import CALL_TAKEN_OUT, Summaries
+from localmem.window import EVICT_AT, WARN_AT
 
 _MOST_CUTS_OFFERED = 6
 _HEAD_TOKENS = 40  # the id, the time and the notes around a message's text
@@ -41,8 +45,8 @@ class Paging:
         self._merge_may_be_due = True
         #: Tokens of messages as they were generated or first rendered, so that none is tokenized twice.
         self._tokens: dict[tuple[int, ...], tuple[int, ...]] = {}
-        #: Where the prefix stands: the head when it was last rebuilt.
-        self._rebased_at: int | None = None
+        #: Whether a page-out waits, before it changes the prompt, until what it changes has been read in idle time.
+        self.deferred = True
 
     # -- from events to main context
 
@@ -80,38 +84,67 @@ class Paging:
             return body
         return longest(body, lambda part: self.size("user", part) + 2 * _HEAD_TOKENS <= most // 2)
 
-    def rebase(self, cause: str) -> None:
-        """Rebuild the prefix with core memory and summaries as they are now."""
-        message = self._caller.engine.chat_format.message
-        blocks = core_text(self._core.blocks(), self._heading)
+    def _built(self) -> Prefix:
+        """The prefix with core memory and summaries as they are now."""
+        message, count = self._caller.engine.chat_format.message, self._caller.engine.vocabulary.tokenize
+        blocks = self._core.blocks()
+        core = message("system", core_text(blocks, self._heading))
+        empty = message("system", "")
+        before = next((i for i, (a, b) in enumerate(zip(core, empty, strict=False)) if a != b), len(empty))
+        starts = (before + len(count(core_text(blocks[:i], self._heading))) for i in range(len(blocks)))
         listed = self.summaries.listed()
-        self._context.rebase(
-            cause,
-            system=self._system,
-            core_memory=message("system", blocks),
-            summaries=message("system", listed) if listed else [],
+        return Prefix(
+            system=tuple(self._system),
+            core_memory=tuple(core),
+            summaries=tuple(message("system", listed)) if listed else (),
+            parts=tuple(zip((block.label for block in blocks), starts, strict=True)),
+            head=self._store.head or 0,
         )
-        self._rebased_at = self._store.head
+
+    def _renew(self, cause: str) -> None:
+        """Build the prefix anew: the one to come if a page-out is pending, else the one in force."""
+        if self._context.pending is not None:
+            self._context.defer(self._context.pending.cut, self._built())
+        else:
+            self._context.rebase(cause, self._built())
 
     def rebuild(self, cause: str) -> None:
         """Main context anew from the events on the path to the head: at open, and when the head has moved.
 
-        The prefix stays as it is where it was rebuilt on this same path: then the KV cache still holds it.
+        The prefix stays as it is where it was built on this same path: then the KV cache still holds it. So does what
+        the last page-out evicts, if it was not in force yet.
         """
-        last = next(
-            (e for e in reversed(self._store.path(kinds=[Kind.RESULT])) if "evicted_through" in e.details), None
-        )
-        gone = int(last.details["evicted_through"]) if last is not None else 0
-        path = self._store.path(after=gone)
-        on_path = self._rebased_at is not None and any(event.id == self._rebased_at for event in path)
-        if not on_path or (last is not None and self._rebased_at is not None and last.id > self._rebased_at):
-            self.rebase(cause)
-        pinned = last.details.get("pinned") if last is not None else None
-        kept = [self._store.event(pinned)] if pinned is not None else []
-        self._context.gone = gone
-        self._context.messages = list(self._messages([*kept, *(e for e in path if not e.details.get("paging"))]))
+        results = self._store.path(kinds=[Kind.RESULT])
+        before, last = [None, None, *(e for e in results if "evicted_through" in e.details)][-2:]
+        prefix = self._context.in_force
+        self._context.changed(cause)
         self._warned = False
+        self._context.pending = None
+        if last is not None and self.deferred and last.id > prefix.head and self._stands(prefix, before):
+            self._show(before)
+            if self._context.tokens + self._context.window.page_out_room <= self._context.window.n_ctx:
+                cut = self._context.cut_through(int(last.details["evicted_through"]), last.details.get("pinned"))
+                self._context.defer(cut, self._built())
+                return
+        if not self._stands(prefix, last):
+            self._context.rebase(cause, self._built())
+        self._show(last)
         self._evict_unread()
+
+    def _stands(self, prefix: Prefix, out: Event | None) -> bool:
+        """Whether a prefix was built on the path to the head, after the page-out whose result is `out`."""
+        if not len(prefix) or (out is not None and out.id > prefix.head):
+            return False
+        return prefix.head == 0 or any(event.id == prefix.head for event in self._store.path(after=prefix.head - 1))
+
+    def _show(self, out: Event | None) -> None:
+        """The messages since the page-out whose result is `out`, and the one that it pinned."""
+        gone = int(out.details["evicted_through"]) if out is not None else 0
+        pinned = out.details.get("pinned") if out is not None else None
+        kept = [self._store.event(pinned)] if pinned is not None else []
+        path = [event for event in self._store.path(after=gone) if not event.details.get("paging")]
+        self._context.gone = gone
+        self._context.messages = list(self._messages([*kept, *path]))
 
     def _messages(self, events: Sequence[Event]) -> Iterator[Message]:
         triggers = {event.id for event in events if event.kind in TRIGGERS}
@@ -137,11 +170,14 @@ class Paging:
                 raise ContextError("The newest message does not fit this window; use a larger --n-ctx.")
             enough = [cut for cut in cuts if cut.remaining <= window.ceiling]
             self._evict(enough[0] if enough else cuts[-1], None)
+            if self._context.pending is not None:
+                self._adopt("page-out")
 
     # -- pressure
 
     def make_room_for(self, body: str) -> Iterator[Event]:
         """Page out until a message with this text, and a step after it, fit."""
+        self.settle()
         yield from self.make_room(None, self.size("user", body) + _HEAD_TOKENS)
 
     def make_room(self, turn: int | None, tokens: int = 0) -> Iterator[Event]:
@@ -151,12 +187,17 @@ class Paging:
         if self._merge_may_be_due:
             yield from self._merge()
         while not self._context.fits(tokens):
+            if self._context.pending is not None:
+                self._adopt("page-out, not read in time")
+                continue
             if not self._context.cuts(turn):
                 raise ContextError("The window is full and nothing in it can be paged out; use a larger --n-ctx.")
             yield from self.page_out(turn)
 
     def relieve(self) -> Iterator[Event]:
         """After a reply: page out at 85 %, warn once at 70 %."""
+        if self._context.pending is not None:
+            return
         if self._context.pressure >= EVICT_AT and self._context.cuts(None):
             yield from self.page_out(None, forced=False)
         elif self._context.pressure >= WARN_AT and not self._warned:
@@ -174,7 +215,7 @@ class Paging:
 
     def variants(self, turn: int) -> list[Schema]:
         """What `page_out` takes when the model calls it by itself: whole turns before `turn`, under pressure only."""
-        if self._context.pressure < WARN_AT:
+        if self._context.pressure < WARN_AT or self._context.pending is not None:
             return []
         worth = self._context.tokens - (self._context.window.ceiling - self._context.prefix) // 4
         cuts = [cut for cut in self._context.cuts(turn) if cut.pinned is None and cut.remaining <= worth]
@@ -186,6 +227,8 @@ class Paging:
 
         Interrupted, one that is not `forced` evicts nothing: it stays due.
         """
+        if self._context.pending is not None:
+            self._adopt("page-out, not read in time")
         cuts = self._context.due_cuts(turn)[:_MOST_CUTS_OFFERED]
         request = prompt_text("page_out.txt").replace("{through}", str(cuts[0].through))
         written = self.summaries.ask(request, [cut.through for cut in cuts])
@@ -199,11 +242,12 @@ class Paging:
     def called(self, written: Written, turn: int) -> list[Event]:
         """A page-out that the model called by itself."""
         assert written.call is not None
+        self._context.changed(CALL_TAKEN_OUT)
         cut = next(c for c in self._context.cuts(turn) if c.through == written.call.arguments["through"])
         return [*self._evict(cut, written), *self._merge()]
 
     def _evict(self, cut: Cut, written: Written | None) -> list[Event]:
-        """Commit the call, the summary and the eviction together, then rebuild the prefix."""
+        """Commit call, summary and eviction together; they take effect when the new prefix has been read."""
         evicted = self._context.messages[: cut.index]
         # A message that was kept by an earlier cut is covered by that one's summary already.
         covered = [id for message in evicted for id in message.events if id > self._context.gone]
@@ -215,17 +259,38 @@ class Paging:
         plain = f"{len(evicted) - (pinned is not None)} messages, not summarized."
         with self._store.transaction():
             events = self.summaries.commit(written, plain, details, result)
-        self._context.evict(cut)
+        self._context.defer(cut, self._built())
         self._merge_may_be_due = True
         self._warned = False
-        for message in evicted:
-            if message is not cut.pinned:
-                self._tokens.pop(message.events, None)
-        self.rebase("page-out")
+        if not self.deferred:
+            self._adopt("page-out")
         return events
+
+    def _adopt(self, cause: str) -> None:
+        """Put the page-out that is pending into force."""
+        before = self._context.messages
+        self._context.adopt(cause)
+        for message in before:
+            if message not in self._context.messages:
+                self._tokens.pop(message.events, None)
+
+    # -- idle time
+
+    def settle(self) -> None:
+        """Put a page-out that is pending into force if nothing of it has to be read any more."""
+        if self._context.pending is not None and not self._caller.engine.missing(self._context.coming):
+            self._adopt("page-out")
+
+    def idle(self) -> None:
+        """Let the engine read ahead what the next prompt will begin with."""
+        engine, coming = self._caller.engine, self._context.coming
+        if engine.missing(coming):
+            engine.read_ahead(coming)
+        if not engine.reading:
+            self.settle()
 
     def _merge(self) -> Iterator[Event]:
         while events := self.summaries.merge_next():
-            self.rebase("merge")
+            self._renew("merge")
             yield from events
         self._merge_may_be_due = False

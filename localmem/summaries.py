@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from localmem.context import LEVELS, Message, Overheads, merge_due
+from localmem.context import Message, merge_due
 from localmem.events import Event, FunctionCall, Kind
 from localmem.fitting import longest
 from localmem.generating import Caller, Written
@@ -20,6 +20,10 @@ from localmem.memory.store import Store
 from localmem.prefix import prompt_text
 from localmem.protocols import CallFormat, Engine
 from localmem.rendering import call_content, summaries_text
+from localmem.window import LEVELS, Overheads
+
+#: Why the next prompt leaves the cache: neither the request for a page-out nor its call stays in main context.
+CALL_TAKEN_OUT = "a page-out's call was taken out"
 
 _THOUGHT = 40
 _LARGE_ID = 999_999
@@ -73,9 +77,10 @@ class Summaries:
     def ask(self, request: str, through: Sequence[int]) -> Written | None:
         """A call of page_out, or None where there is no room to ask. Neither request nor call stays in main context."""
         context = self._caller.context
-        if context.tokens + context.window.page_out_room > context.window.n_ctx:
+        tokens = tuple(self._caller.engine.chat_format.message("system", request))
+        if context.tokens + len(tokens) + context.window.page_out_call > context.window.n_ctx:
             return None
-        context.append(Message(tuple(self._caller.engine.chat_format.message("system", request)), (), 0))
+        context.append(Message(tokens, (), 0))
         try:
             return self._caller.write(
                 {"page_out": [self.arguments(through)]},
@@ -84,6 +89,7 @@ class Summaries:
             )
         finally:
             context.messages.pop()
+            context.changed(CALL_TAKEN_OUT)
 
     def commit(
         self, written: Written | None, plain: str, details: dict[str, Any], result: dict[str, Any]
@@ -120,9 +126,10 @@ class Summaries:
             return []
         run = standing[due[0] : due[1]]
         first, last = run[0].details, run[-1].details
-        written = self.ask(
-            prompt_text("merge.txt").format(first=first["first"], through=last["last"]), [int(last["last"])]
-        )
+        request = prompt_text("merge.txt").format(first=first["first"], through=last["last"])
+        # What was written since the prefix in force was built cannot be seen in it.
+        new = [summary.text for summary in run if summary.id > self._caller.context.in_force.head]
+        written = self.ask(" ".join([request, *new]), [int(last["last"])])
         plain = longest(" ".join(summary.text for summary in run), self._fits)
         details: dict[str, Any] = {"level": min(int(first["level"]) + 1, LEVELS)}
         details |= {"first": first["first"], "last": last["last"], "since": first["since"], "until": last["until"]}

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 300
 
 #: Files that are longer, and how much; no others, and no longer.
-LONGER = {"grammar/closing.py": 340, "memory/store.py": 360}
+LONGER = {"grammar/closing.py": 340, "memory/store.py": 360, "protocols.py": 340}
 
 #: Top to bottom: a part imports only from rows above its own, and from itself. The loop (functions, context, documents,
 #: agent and the files that they are split into) is one row, inside which imports need only be acyclic.

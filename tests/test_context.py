@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from localmem.context import MERGE_AT, MOST_SUMMARIES, MainContext, Message, Overheads, Window, merge_due
+from localmem.context import MainContext, Message, Prefix, merge_due
+from localmem.window import MERGE_AT, MOST_SUMMARIES, Overheads, Window
 from localmem.errors import ConfigError, ContextError
 
 OVERHEADS = Overheads(request=60, page_out=60, summary=30)
@@ -20,7 +21,7 @@ def message(size: int, event: int, turn: int, *, opens: bool = False) -> Message
 
 def context(*messages: Message, prefix: int = 100, n_ctx: int = 4096) -> MainContext:
     made = MainContext(window(n_ctx), [1, 2, 3])
-    made.rebase("open", system=[5] * prefix)
+    made.rebase("open", Prefix(system=(5,) * prefix))
     for one in messages:
         made.append(one)
     return made
@@ -46,7 +47,7 @@ def test_the_smallest_window_that_works_is_named_and_works(prefix: int) -> None:
 
 def test_the_prompt_is_the_segments_in_order_and_the_opening() -> None:
     made = MainContext(window(), [9])
-    made.rebase("open", summaries=[3], system=[1], core_memory=[2])
+    made.rebase("open", Prefix(summaries=(3,), system=(1,), core_memory=(2,)))
     made.append(message(2, 1, 1))
     assert made.prompt() == [1, 2, 3, 7, 7, 9]
     assert made.tokens == 6
@@ -55,11 +56,11 @@ def test_the_prompt_is_the_segments_in_order_and_the_opening() -> None:
 
 def test_a_position_is_named_by_its_segment() -> None:
     made = MainContext(window(), [9])
-    made.rebase("open", system=[1] * 10, core_memory=[2] * 5)
+    made.rebase("open", Prefix(system=(1,) * 10, core_memory=(2,) * 5, parts=(("human", 3),)))
     made.append(message(4, 1, 1))
-    places = {0: "system, token 0", 9: "system, token 9", 12: "core_memory, token 2", 15: "messages, token 0"}
+    places = {0: "system, token 0", 9: "system, token 9", 12: "core_memory, token 12", 15: "messages, token 15"}
+    places |= {13: "core_memory.human, token 13", 19: "end, token 19"}
     assert {position: made.locate(position) for position in places} == places
-    assert made.locate(19) == "end, token 0"
 
 
 def test_what_does_not_fit_is_refused_not_cut() -> None:

@@ -73,7 +73,7 @@ def test_what_the_model_reads_is_appended_to_and_never_rewritten(home: Path) -> 
         list(agent.send("Where do I live?"))
         prompts = agent.engine.prompts  # type: ignore[attr-defined]
         assert all(later.startswith(earlier) for earlier, later in pairwise(prompts))
-        assert agent.context.meter.divergences == 0
+        assert agent.context.meter.divergences == {}
         assert "human is now:\nLives in Lisbon." in prompts[-1]
 
 

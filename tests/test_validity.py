@@ -15,7 +15,6 @@ import pytest
 from agents import agent_on
 
 from localmem.agent import Agent
-from localmem.context import Window
 from localmem.engine.llama import LlamaEngine, LlamaOptions
 from localmem.engine.scripted import BYTES
 from localmem.events import Event, Kind
@@ -23,10 +22,13 @@ from localmem.grammar.compile import compile_grammar
 from localmem.grammar.schema import call_schema
 from localmem.memory_functions import NAMES
 from localmem.protocols import Grammar, Sampling
+from localmem.window import Window
 
 
 def hot(path: Path, n_ctx: int = 4096) -> LlamaEngine:
-    return LlamaEngine(path, LlamaOptions(n_ctx=n_ctx, sampling=Sampling(temperature=1.5, seed=None)))
+    # Without flash attention the bundled model writes nearly twice as fast on some processors (LOG.md).
+    options = LlamaOptions(n_ctx=n_ctx, flash_attn="off", sampling=Sampling(temperature=1.5, seed=None))
+    return LlamaEngine(path, options)
 
 
 class Forcing:

@@ -42,8 +42,7 @@ class _Recorder:
     """An engine that notes what it is asked for instead of writing it."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name, self.n_ctx = engine.name, engine.n_ctx
-        self.vocabulary, self.chat_format = engine.vocabulary, engine.chat_format
+        self._engine = engine
         self.request: Request | None = None
 
     def generate(
@@ -53,9 +52,8 @@ class _Recorder:
         self.request = Request(list(prompt), document_of(constraint), max_tokens)
         raise _Asked
 
-    def interrupt(self) -> None: ...
-
-    def close(self) -> None: ...
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
 
 def document_of(constraint: Grammar | None) -> Json:
@@ -71,7 +69,11 @@ def first_request(engine: Engine, preset: str, longest: int, functions: Sequence
     recorder = _Recorder(engine)
     with tempfile.TemporaryDirectory() as home:
         setting = Setting(
-            load_config(), Paths.under(Path(home)), engine=recorder, embedder=HashEmbedder(), call_format="json"
+            load_config(),
+            Paths.under(Path(home)),
+            engine=recorder,
+            embedder=HashEmbedder(),
+            call_format="json",
         )
         with open_agent("bench", setting=setting, prompt=preset, functions=functions) as agent:
             agent.archival.insert("Ada's cello teacher is called Rui.")

@@ -84,12 +84,13 @@ class _Asking:
     """An engine that lets another one write, each call narrowed to one function, hot, and with a budget of its own."""
 
     def __init__(self, engine: Engine, plan: Plan, chance: random.Random) -> None:
-        self.name, self.n_ctx = engine.name, engine.n_ctx
-        self.vocabulary, self.chat_format = engine.vocabulary, engine.chat_format
         self.calls: list[Call] = []
         self.left = 0
         self._engine, self._plan, self._chance = engine, plan, chance
         self._spell = TokenBytes(engine.vocabulary)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
     def generate(
         self,

@@ -52,15 +52,19 @@ def print_context(agent: Agent) -> None:
     say(f"{'in use'.ljust(widest)}  {report['tokens']:6} of {report['usable']} usable: {pressure}")
     say(f"{'n_ctx'.ljust(widest)}  {report['n_ctx']:6}, of which {report['reserve']} are reserved for what comes next")
     rebases = ", ".join(f"{cause} {count}" for cause, count in report["rebases"].items())
-    say(f"prefix rebuilt: {rebases or 'never'}; cache left in: {report['diverged_in'] or 'nowhere'}")
+    if report["pending"] is not None:
+        say(f"paged out: {report['tokens'] - report['pending']} tokens go once what follows them has been read anew")
+    say(f"prefix rebuilt: {rebases or 'never'}; the cache was last left in: {report['diverged_in'] or 'nowhere'}")
 
 
 def print_stats(agent: Agent) -> None:
     """Counts of what is stored, and what it cost since the chat began."""
     stats = agent.stats()
     shown = ("messages", "passages", "documents", "not_embedded", "generations", "prompt_tokens", "reused_tokens")
-    for key in (*shown, "generated_tokens", "forced_tokens", "divergences"):
+    for key in (*shown, "prefilled_tokens", "idle_tokens", "restored_tokens", "generated_tokens", "forced_tokens"):
         say(f"{key.replace('_', ' '):18} {stats[key]:,}")
+    for cause, count in stats["divergences"].items():
+        say(f"{'left the cache':18} {count:,}: {cause}")
     if stats["prefix_hit"] is not None:
         say(f"{'prefix hit':18} {stats['prefix_hit']:.1%}")
     if stats["tokens_a_second"] is not None:
