@@ -44,8 +44,8 @@ _FACTS: tuple[tuple[tuple[str, str, str, str], str, str, str], ...] = (
 )  # fmt: skip
 COUNT = len(_FACTS)
 SETS = 4
-#: How many facts a question lags behind.
-_LAG = 5
+#: How many facts a question lags behind: long enough for many to be paged out, and to stand in core memory alone.
+_LAG = 12
 
 
 @dataclass(frozen=True, slots=True)
