@@ -30,7 +30,7 @@ from localmem.bench.kv import N_CTX, Contest, Taken
 from localmem.bench.kv_answers import COUNT, SETS, Answered, run_answers, scores
 from localmem.bench.kv_figures import TIMES, figures
 from localmem.bench.kv_policies import OURS, POLICIES
-from localmem.bench.kv_reopen import Reopening, measure
+from localmem.bench.kv_reopen import Openings, measure
 from localmem.bench.kv_script import TURNS
 from localmem.config import ModelConfig, load_config
 
@@ -56,8 +56,8 @@ def conversation(model: ModelConfig, options: argparse.Namespace, note: Note) ->
 
 def openings(model: ModelConfig, options: argparse.Namespace) -> dict[str, Any]:
     """What it costs to open an agent, cold and from snapshots."""
-    with Reopening(model, n_ctx=options.n_ctx) as reopening:
-        return {**reopening.prepare(options.context), **measure(reopening, options.samples)}
+    with Openings(model, n_ctx=options.n_ctx) as prepared:
+        return {**prepared.prepare(options.context), **measure(prepared, options.samples)}
 
 
 def answers(model: ModelConfig, options: argparse.Namespace, note: Note) -> dict[str, Any]:

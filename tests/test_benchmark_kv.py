@@ -18,7 +18,7 @@ from localmem.bench.kv_answers import COUNT, SETS, Answered, run_answers, schedu
 from localmem.bench.kv_engine import Dictated, SpellingMatcher, cuts_offered
 from localmem.bench.kv_figures import figures
 from localmem.bench.kv_policies import OURS, POLICIES
-from localmem.bench.kv_reopen import Reopening, measure
+from localmem.bench.kv_reopen import Openings, measure
 from localmem.bench.kv_script import TURNS, script
 from localmem.cli import bench_kv, main
 from localmem.config import ModelConfig, load_config
@@ -167,9 +167,9 @@ def test_an_unknown_policy_is_refused(tiny: ModelConfig) -> None:
 
 
 def test_openings(tiny: ModelConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    with Reopening(tiny, n_ctx=3072) as reopening:
-        prepared = reopening.prepare(500)
-        found = measure(reopening, 1)
+    with Openings(tiny, n_ctx=3072) as openings:
+        prepared = openings.prepare(500)
+        found = measure(openings, 1)
     assert prepared["context"] >= 500
     bench_kv._print_openings({**prepared, **found})
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-4:]]

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -155,19 +154,19 @@ class Dictated:
         self._stopped = True
         self._engine.interrupt()
 
-    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+    def save(self, *given: Any, **options: Any) -> bool:
         """As the engine; timed."""
-        started = time.perf_counter()
-        saved = self._engine.save(file, agent=agent, layout=layout)
-        self.moved["save"].append(time.perf_counter() - started)
-        return saved
+        return bool(self._timed("save", given, options))
 
-    def restore(self, file: Path, prompt: Sequence[int]) -> int:
+    def restore(self, *given: Any, **options: Any) -> int:
         """As the engine; timed."""
+        return int(self._timed("restore", given, options))
+
+    def _timed(self, name: str, given: Sequence[Any], options: Mapping[str, Any]) -> Any:
         started = time.perf_counter()
-        restored = self._engine.restore(file, prompt)
-        self.moved["restore"].append(time.perf_counter() - started)
-        return restored
+        done = getattr(self._engine, name)(*given, **options)
+        self.moved[name].append(time.perf_counter() - started)
+        return done
 
 
 def cuts_offered(constraint: Grammar | None) -> list[int]:

@@ -48,7 +48,7 @@ class Opened:
     read: int
 
 
-class Reopening:
+class Openings:
     """One engine and the folders of the samples. Use it as a context manager."""
 
     def __init__(self, model: ModelConfig, *, n_ctx: int = N_CTX) -> None:
@@ -60,7 +60,7 @@ class Reopening:
         self._clock = Clock()
         self._samples = 0
 
-    def __enter__(self) -> Reopening:
+    def __enter__(self) -> Openings:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,11 +163,11 @@ class Reopening:
         return self._dictated()
 
 
-def measure(reopening: Reopening, samples: int, on_sample: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def measure(openings: Openings, samples: int, on_sample: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Medians of `samples` openings of each kind, cold and from snapshots in turn, and their ratios; JSON-ready."""
     found: dict[str, dict[bool, list[Opened]]] = {}
     for _ in range(samples):
-        for kind, sample in (("reopened", reopening.reopened), ("new", reopening.new)):
+        for kind, sample in (("reopened", openings.reopened), ("new", openings.new)):
             for cold in (True, False):
                 found.setdefault(kind, {True: [], False: []})[cold].append(sample(cold=cold))
                 on_sample()

@@ -20,7 +20,7 @@ from localmem.config import Paths
 
 if TYPE_CHECKING:
     from localmem.bench.kv import Contest
-    from localmem.bench.kv_reopen import Reopening
+    from localmem.bench.kv_reopen import Openings
     from localmem.config import ModelConfig
 
 _POLICIES = ("ours", "memgpt", "clock")
@@ -87,11 +87,11 @@ def _contest(chosen: ModelConfig, policies: Sequence[str], n_ctx: int) -> Iterat
 def _openings(chosen: ModelConfig, n_ctx: int, samples: int) -> dict[str, Any]:
     from localmem.cli.bench import progress
 
-    with _reopening(chosen, n_ctx) as reopening, stoppable(reopening.interrupt) as check:
+    with _reopening(chosen, n_ctx) as openings, stoppable(openings.interrupt) as check:
         from localmem.bench.kv_reopen import measure
 
         with busy("talking to an agent that is to be reopened"):
-            prepared = reopening.prepare()
+            prepared = openings.prepare()
         check()
         done, total = 0, 4 * samples
         with progress("openings", check) as show:
@@ -101,17 +101,17 @@ def _openings(chosen: ModelConfig, n_ctx: int, samples: int) -> dict[str, Any]:
                 done += 1
                 show(done, total)
 
-            return {**prepared, **measure(reopening, samples, on_sample)}
+            return {**prepared, **measure(openings, samples, on_sample)}
 
 
 @contextmanager
-def _reopening(chosen: ModelConfig, n_ctx: int) -> Iterator[Reopening]:
+def _reopening(chosen: ModelConfig, n_ctx: int) -> Iterator[Openings]:
     with busy(f"loading {chosen.name}"):
-        from localmem.bench.kv_reopen import Reopening
+        from localmem.bench.kv_reopen import Openings
 
-        reopening = Reopening(chosen, n_ctx=n_ctx)
-    with reopening:
-        yield reopening
+        openings = Openings(chosen, n_ctx=n_ctx)
+    with openings:
+        yield openings
 
 
 # -- tables
