@@ -32,6 +32,7 @@ from localmem.paging import Paging
 from localmem.prefix import BLOCK_LIMIT, prefix_at_limits
 from localmem.protocols import Engine
 from localmem.rendering import login_text
+from localmem.reopening import Reopening
 from localmem.steps import Steps
 
 
@@ -51,6 +52,7 @@ class Parts:
     system: Sequence[int]
     preset: str
     speech: Speech
+    reopening: Reopening
 
 
 class Agent:
@@ -73,7 +75,10 @@ class Agent:
         self._steps = Steps(parts.store, parts.memory_functions, parts.functions, caller, self._paging)
         self._edits = BlockEdits(parts.store, parts.core, self._paging, self._check_window)
         self._steps.recover()
+        self._reopening, self._idle_before = parts.reopening, parts.engine.idle_tokens
+        self._paging.remember(*parts.reopening.remembered(parts.system, parts.context.window.n_ctx))
         self._paging.rebuild("open")
+        parts.reopening.restore(parts.context)
         # A program that ends without closing would leave DuckDB and llama.cpp to be torn down in any order.
         atexit.register(self.close)
 
@@ -91,6 +96,8 @@ class Agent:
                 closing.callback(self.engine.close)
             closing.callback(self.store.close)
             closing.callback(self.indexer.close)
+            closing.callback(self._reopening.save, self.context)
+            closing.callback(self._paging.settle)
 
     # -- what begins a turn
 
@@ -246,13 +253,9 @@ class Agent:
 
     def summarize(self) -> Iterator[Event]:
         """Page out now, whatever the pressure."""
-        if not self.context.cuts(None):
-            return iter(())
-        return self._summarized()
-
-    def _summarized(self) -> Iterator[Event]:
-        yield from self._paging.page_out(None)
-        self.idle()
+        if self.context.cuts(None):
+            yield from self._paging.page_out(None)
+            self.idle()
 
     def memory_warning(self) -> Event:
         """Tell the model of memory pressure now."""
@@ -281,6 +284,8 @@ class Agent:
             "passages": len(self.archival),
             "documents": len(self.archival.documents()),
             "not_embedded": self.indexer.pending,
+            "idle_tokens": self.engine.idle_tokens - self._idle_before,
+            "restored_tokens": self._reopening.restored,
             **self.context.report(),
         }
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from localmem.agent import Agent, Parts
 from localmem.config import Config, ModelConfig, Paths, check_agent_name, load_config
 from localmem.context import MainContext
+from localmem.engine.snapshots import Snapshots
 from localmem.errors import ConfigError, ModelError
 from localmem.functions import Function, check_names, describe
 from localmem.generating import Speech
@@ -26,6 +27,7 @@ from localmem.memory_functions import NAMES, Limits, MemoryFunctions
 from localmem.models import locate_embedder
 from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
+from localmem.reopening import Reopening
 from localmem.summaries import overheads
 from localmem.window import Window
 
@@ -187,6 +189,7 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: tuple[str, Spee
         system,
         preset,
         speech,
+        Reopening(wish.name, store, engine, Snapshots(wish.setting.paths, wish.setting.config.kv_disk_budget)),
     )
     agent = Agent(wish.name, parts, max_steps=wish.max_steps)
     indexer.start()

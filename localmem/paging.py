@@ -10,7 +10,8 @@ the prefix to come and the messages kept behind it are read in idle time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from localmem.context import Cut, MainContext, Message, Prefix
@@ -21,9 +22,9 @@ from localmem.generating import Caller, Written
 from localmem.grammar.schema import Schema
 from localmem.memory.core import Core
 from localmem.memory.store import Store
-from localmem.prefix import core_heading, prompt_text
+from localmem.prefix import core_heading, live_prefix, prompt_text
 from localmem.protocols import Role
-from localmem.rendering import Rendered, core_text, render, render_all
+from localmem.rendering import Rendered, render, render_all
 from localmem.summaries import CALL_TAKEN_OUT, Summaries
 from localmem.window import EVICT_AT, WARN_AT
 
@@ -47,6 +48,11 @@ class Paging:
         self._tokens: dict[tuple[int, ...], tuple[int, ...]] = {}
         #: Whether a page-out waits, before it changes the prompt, until what it changes has been read in idle time.
         self.deferred = True
+
+    def remember(self, prefix: Prefix, tokens: Mapping[tuple[int, ...], tuple[int, ...]]) -> None:
+        """Take up the prefix and the tokens of messages of an earlier time."""
+        self._context.restore(prefix)
+        self._tokens.update(tokens)
 
     # -- from events to main context
 
@@ -86,20 +92,9 @@ class Paging:
 
     def _built(self) -> Prefix:
         """The prefix with core memory and summaries as they are now."""
-        message, count = self._caller.engine.chat_format.message, self._caller.engine.vocabulary.tokenize
-        blocks = self._core.blocks()
-        core = message("system", core_text(blocks, self._heading))
-        empty = message("system", "")
-        before = next((i for i, (a, b) in enumerate(zip(core, empty, strict=False)) if a != b), len(empty))
-        starts = (before + len(count(core_text(blocks[:i], self._heading))) for i in range(len(blocks)))
-        listed = self.summaries.listed()
-        return Prefix(
-            system=tuple(self._system),
-            core_memory=tuple(core),
-            summaries=tuple(message("system", listed)) if listed else (),
-            parts=tuple(zip((block.label for block in blocks), starts, strict=True)),
-            head=self._store.head or 0,
-        )
+        engine, blocks = self._caller.engine, self._core.blocks()
+        prefix = live_prefix(engine, self._system, blocks, self._heading, self.summaries.listed())
+        return replace(prefix, head=self._store.head or 0)
 
     def _renew(self, cause: str) -> None:
         """Build the prefix anew: the one to come if a page-out is pending, else the one in force."""
@@ -170,8 +165,7 @@ class Paging:
                 raise ContextError("The newest message does not fit this window; use a larger --n-ctx.")
             enough = [cut for cut in cuts if cut.remaining <= window.ceiling]
             self._evict(enough[0] if enough else cuts[-1], None)
-            if self._context.pending is not None:
-                self._adopt("page-out")
+            self._forced()
 
     # -- pressure
 
@@ -187,8 +181,7 @@ class Paging:
         if self._merge_may_be_due:
             yield from self._merge()
         while not self._context.fits(tokens):
-            if self._context.pending is not None:
-                self._adopt("page-out, not read in time")
+            if self._forced():
                 continue
             if not self._context.cuts(turn):
                 raise ContextError("The window is full and nothing in it can be paged out; use a larger --n-ctx.")
@@ -227,8 +220,7 @@ class Paging:
 
         Interrupted, one that is not `forced` evicts nothing: it stays due.
         """
-        if self._context.pending is not None:
-            self._adopt("page-out, not read in time")
+        self._forced()
         cuts = self._context.due_cuts(turn)[:_MOST_CUTS_OFFERED]
         request = prompt_text("page_out.txt").replace("{through}", str(cuts[0].through))
         written = self.summaries.ask(request, [cut.through for cut in cuts])
@@ -273,6 +265,13 @@ class Paging:
         for message in before:
             if message not in self._context.messages:
                 self._tokens.pop(message.events, None)
+
+    def _forced(self) -> bool:
+        """Put what is pending into force though it has not been read; whether anything was."""
+        if self._context.pending is None:
+            return False
+        self._adopt("page-out, not read in time")
+        return True
 
     # -- idle time
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from localmem.context import Prefix
 from localmem.errors import ConfigError
 from localmem.functions import Function
 from localmem.grammar.call_text import JSON
@@ -117,6 +118,20 @@ def prefix_at_limits(engine: Engine, blocks: Iterable[Block], system: Sequence[i
     now = len(engine.chat_format.message("system", core_text(blocks, core_heading(preset))))
     growth = sum(max(0, Limits.tokens_of(block) - len(count(block.value))) for block in blocks)
     return len(system) + now + growth
+
+
+def live_prefix(engine: Engine, system: Sequence[int], blocks: Sequence[Block], heading: str, summaries: str) -> Prefix:
+    """The prefix: the static one, core memory under its heading, and the summaries where there are any."""
+    message, count = engine.chat_format.message, engine.vocabulary.tokenize
+    core, empty = message("system", core_text(blocks, heading)), message("system", "")
+    before = next((i for i, (a, b) in enumerate(zip(core, empty, strict=False)) if a != b), len(empty))
+    starts = [before + len(count(core_text(blocks[:i], heading))) for i in range(len(blocks))]
+    return Prefix(
+        system=tuple(system),
+        core_memory=tuple(core),
+        summaries=tuple(message("system", summaries)) if summaries else (),
+        parts=tuple(zip((block.label for block in blocks), starts, strict=True)),
+    )
 
 
 def _examples(preset: str, form: CallFormat) -> list[tuple[Role, Content]]:

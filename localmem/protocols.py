@@ -302,8 +302,8 @@ class Engine(Protocol):
         """Save `prefix` to a snapshot once it is held."""
         ...
 
-    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
-        """Save the current sequence to a snapshot, with `layout` (JSON-ready) beside it; whether it was written."""
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
+        """Save what is held of `prompt` to a snapshot, with `layout` (JSON-ready) beside it; whether it was written."""
         ...
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:

@@ -97,7 +97,7 @@ class Life:
     def save(self) -> None:
         file = self.folder / f"{len(self.saved)}.kv"
         if held := self.engine.held:
-            assert self.engine.save(file, agent="a", layout={"n": len(held)})
+            assert self.engine.save(file, held, agent="a", layout={"n": len(held)})
             self.saved.append((file, held))
 
     def restore(self) -> None:

@@ -103,6 +103,7 @@ def _greet(conversation: Conversation) -> None:
     agent = conversation.agent
     count = len(agent.recall)
     known = f"{count} message{'s' if count != 1 else ''} remembered" if count else "nothing remembered yet"
+    agent.idle()
     note(f"{agent.name} · {agent.engine.name} · window {agent.engine.n_ctx} tokens · {known} · offline")
     if missing := embedder_is_missing():
         note(f"search is by keyword only: {missing} is not on this machine; run: localmem models pull {missing}")

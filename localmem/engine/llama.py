@@ -175,7 +175,7 @@ class LlamaEngine:
     def missing(self, prompt: Sequence[int]) -> int:
         with self._turn:
             self._wait()
-            return self._sequences.missing(prompt)
+            return len(prompt) if self._closed else self._sequences.missing(prompt)
 
     def read_ahead(self, prompt: Sequence[int]) -> bool:
         with self._turn:
@@ -200,19 +200,22 @@ class LlamaEngine:
     def keep(self, prefix: Sequence[int], file: Path) -> None:
         with self._turn:
             self._wait()
-            self._saving.keep(prefix, file)
-            self._saving.write_kept()
+            if not self._closed:
+                self._saving.keep(prefix, file)
+                self._saving.write_kept()
 
-    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
         with self._turn:
             self._wait()
+            if self._closed or not prompt:
+                return False
             self._saving.write_kept()
-            return not self._closed and self._saving.save(file, agent=agent, layout=layout)
+            return self._saving.save(file, prompt, agent=agent, layout=layout)
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:
         with self._turn:
             self._wait()
-            return self._saving.restore(file, prompt)
+            return 0 if self._closed else self._saving.restore(file, prompt)
 
     def _prompt_tokens(self, prompt: str | Sequence[int], max_tokens: int) -> list[int]:
         if self._closed:

@@ -82,12 +82,15 @@ class Saving:
 
     # -- a conversation
 
-    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
-        """The current sequence as a snapshot; whether it was written."""
-        tokens = list(self._sequences.current.log)
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
+        """What is held of `prompt` as a snapshot; whether it was written."""
+        longer = [*prompt, -1]
+        cache = self._sequences.choose(longer, len(longer))
+        cache.fit(longer)  # what was written behind it is gone with that
+        tokens = list(cache.log)
         if not tokens:
             return False
-        state = self._sequences.current.state()
+        state = cache.state()
         header = self._header("conversation", len(tokens), state, agent=agent, layout=layout)
         return self._write(file, header, tokens, state)
 

@@ -155,7 +155,7 @@ class ScriptedEngine:
     def keep(self, prefix: Sequence[int], file: Path) -> None:
         pass
 
-    def save(self, file: Path, *, agent: str, layout: Mapping[str, Any]) -> bool:
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
         return False
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:

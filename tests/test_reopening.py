@@ -1,0 +1,183 @@
+"""Closing and opening: the KV cache goes on where it was left, and whatever does not fit is read again, not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import Clock, agent_on
+
+from localmem.agent import Agent
+from localmem.engine.llama import LlamaEngine
+from localmem.engine.loading import LlamaOptions
+from localmem.engine.snapshot_file import read_head
+from localmem.events import Kind
+from localmem.protocols import Sampling
+
+N_CTX = 3072
+
+
+@pytest.fixture(params=["llama", "mamba"])
+def load(request: pytest.FixtureRequest, tiny_gguf: Callable[..., Path]) -> Iterator[Callable[..., LlamaEngine]]:
+    """Loads an engine that has never read anything."""
+    engines: list[LlamaEngine] = []
+
+    def loaded(seed: int = 0) -> LlamaEngine:
+        sampling = Sampling(temperature=1.0, seed=3)
+        options = LlamaOptions(n_ctx=N_CTX, threads=1, sampling=sampling)
+        engines.append(LlamaEngine(tiny_gguf(request.param, seed=seed), options))
+        return engines[-1]
+
+    yield loaded
+    for engine in engines:
+        engine.close()
+
+
+def talk(agent: Agent, *texts: str) -> None:
+    for text in texts:
+        events = list(agent.send(text))
+        assert events[-1].kind in (Kind.ASSISTANT, Kind.ALERT)
+
+
+def conversation_file(agent: Agent) -> Path:
+    return agent.store.path_on_disk.parent / "kv" / f"{agent.engine.fingerprint[:16]}.kv"
+
+
+def test_an_agent_goes_on_where_it_was_left(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    clock = Clock()
+    with agent_on(home, load(), clock=clock, max_steps=2) as agent:
+        talk(agent, "One.", "Two.", "Three.")
+        assert agent.engine.wait_idle(30)
+        written, file, said = agent.context.written, conversation_file(agent), agent.store.head
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"Three." not in file.read_bytes()[:64]
+    with agent_on(home, load(), clock=clock, max_steps=2) as agent:
+        assert agent.context.written == written
+        assert agent.context.rebases == {}
+        assert agent.stats()["restored_tokens"] >= len(written) - 4
+        assert agent.engine.held == written[: len(agent.engine.held)]
+        talk(agent, "Four.")
+        first = agent.store.path(after=said, kinds=[Kind.CALL])[0]
+        assert first.stats is not None
+        assert first.stats["reused_tokens"] >= agent.stats()["restored_tokens"]
+        assert agent.context.meter.divergences == {}
+
+
+def test_a_new_agent_begins_behind_the_static_prefix(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    with agent_on(home, load(), name="first", max_steps=1) as agent:
+        assert agent.stats()["restored_tokens"] == 0
+        talk(agent, "Hello.")
+        system = len(agent.context.in_force.system)
+    with agent_on(home, load(), name="second", max_steps=1) as agent:
+        assert agent.stats()["restored_tokens"] == system
+        talk(agent, "Hello.")
+        assert agent.context.meter.reused_tokens >= system
+
+
+def _damage(file: Path, agent: Agent) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    file.write_bytes(data)
+
+
+def _shorten(file: Path, agent: Agent) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _empty(file: Path, agent: Agent) -> None:
+    file.write_bytes(b"")
+
+
+def _delete(file: Path, agent: Agent) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize("spoil", [_damage, _shorten, _empty, _delete])
+def test_a_snapshot_that_is_no_good_is_ignored_and_replaced(
+    home: Path, load: Callable[..., LlamaEngine], spoil: Callable[[Path, Agent], None]
+) -> None:
+    clock = Clock()
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        talk(agent, "One.")
+        file = conversation_file(agent)
+    spoil(file, agent)
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        assert agent.stats()["restored_tokens"] <= len(agent.context.in_force.system)
+        talk(agent, "Two.")
+        length = len(agent.context.written)
+    header, tokens = read_head(file)
+    assert length - 8 <= len(tokens) == header.n_tokens
+
+
+def test_another_model_reads_anew_and_has_a_snapshot_of_its_own(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    clock = Clock()
+    files = []
+    for seed, expected in ((0, False), (1, False), (0, True)):
+        with agent_on(home, load(seed), clock=clock, max_steps=1) as agent:
+            assert (agent.stats()["restored_tokens"] > len(agent.context.in_force.system)) == expected
+            talk(agent, "Hello.")
+            files.append(conversation_file(agent))
+    assert files[0] == files[2] != files[1]
+
+
+def test_what_was_said_since_makes_no_difference_to_what_is_still_right(
+    home: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    """A snapshot of an earlier time serves as far as it goes; a model that cannot rewind uses it whole or not at all."""
+    clock = Clock()
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        talk(agent, "One.", "Two.")
+        file = conversation_file(agent)
+    kept = file.read_bytes()
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        talk(agent, "Three.")
+        agent.pop(2)
+        talk(agent, "Another two.")
+        written = agent.context.written
+    file.write_bytes(kept)
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        restored = agent.stats()["restored_tokens"]
+        assert agent.engine.held[:restored] == agent.context.written[:restored]
+        if agent.engine._sequences.layout.rewinds:  # type: ignore[attr-defined]
+            assert restored > len(agent.context.in_force.system)
+        assert [e.text for e in agent.store.path(kinds=[Kind.USER])] == ["One.", "Another two."]
+        talk(agent, "Five.")
+    assert written
+
+
+@pytest.mark.parametrize("budget", [0, 100])
+def test_within_the_budget_or_not_at_all(home: Path, load: Callable[..., LlamaEngine], budget: int) -> None:
+    from dataclasses import replace
+
+    from localmem.config import Paths, load_config
+    from localmem.memory.embedder import HashEmbedder
+    from localmem.opening import Setting, open_agent
+
+    config = replace(load_config(), kv_disk_budget=budget)
+    setting = Setting(config, Paths.under(home), engine=load(), embedder=HashEmbedder())
+    with open_agent("a", setting=setting, max_steps=1) as agent:
+        talk(agent, "Hello.")
+    assert list(home.rglob("*.kv")) == []
+
+
+def test_a_page_out_that_was_pending_still_is(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    clock = Clock()
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        agent.engine.read_ahead = lambda prompt: False  # type: ignore[method-assign]  # the machine has no idle time
+        talk(agent, *(f"Message {i}." for i in range(4)))
+        list(agent.summarize())
+        pending = agent.context.coming
+        assert agent.context.pending is not None
+        written = agent.context.written
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        assert agent.context.written == written
+        assert agent.context.coming == pending
+        restored: Any = agent.stats()["restored_tokens"]
+        assert restored >= len(written) - 8
+        agent.idle()
+        assert agent.engine.wait_idle(30)
+        talk(agent, "Next.")
+        assert agent.context.rebases == {"page-out": 1}
+        assert agent.context.pending is None
