@@ -18,8 +18,8 @@ MODELS_YAML = """
 version: 1
 default_model: first
 models:
-  first: {{source: {{path: {first}}}, n_ctx: 4096, sampling: {{seed: 1}}}}
-  second: {{source: {{path: {second}}}, n_ctx: 4096, sampling: {{seed: 1}}}}
+  first: {{source: {{path: {first}}}, n_ctx: 4096, threads: 1, sampling: {{seed: 1}}}}
+  second: {{source: {{path: {second}}}, n_ctx: 4096, threads: 1, sampling: {{seed: 1}}}}
 """
 
 
