@@ -30,7 +30,7 @@ from localmem.bench.kv import N_CTX, Contest, Taken
 from localmem.bench.kv_answers import COUNT, SETS, Answered, run_answers, scores
 from localmem.bench.kv_figures import TIMES, figures
 from localmem.bench.kv_policies import OURS, POLICIES
-from localmem.bench.kv_reopen import Openings, measure
+from localmem.bench.kv_reopen import KINDS, Openings, measure
 from localmem.bench.kv_script import TURNS
 from localmem.config import ModelConfig, load_config
 
@@ -55,9 +55,12 @@ def conversation(model: ModelConfig, options: argparse.Namespace, note: Note) ->
 
 
 def openings(model: ModelConfig, options: argparse.Namespace) -> dict[str, Any]:
-    """What it costs to open an agent, cold and from snapshots."""
+    """What it costs to open an agent, cold and from snapshots; and a new one with the model's own preset and window."""
     with Openings(model, n_ctx=options.n_ctx) as prepared:
-        return {**prepared.prepare(options.context), **measure(prepared, options.samples)}
+        found = {**prepared.prepare(options.context), **measure(prepared, options.samples)}
+    with Openings(model, n_ctx=None, preset=options.preset or model.prompt) as prepared:
+        shipped = prepared.prepare(1)
+        return {**found, "as_shipped": {**shipped, **measure(prepared, options.samples, ("new",))}}
 
 
 def answers(model: ModelConfig, options: argparse.Namespace, note: Note) -> dict[str, Any]:
@@ -154,18 +157,19 @@ def _ratio_rows(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _opening_report(opening: Mapping[str, Any]) -> str:
+    shipped = opening["as_shipped"]
+    kinds = {kind: opening[kind] for kind in KINDS} | {f"new, {shipped['preset']}": shipped["new"]}
     keys = ("cache_s", "ready_s", "first_token_s")
     rows = []
-    for kind in ("reopened", "new"):
+    for kind, found in kinds.items():
         for how in ("cold", "ours"):
-            own = opening[kind][how]
+            own = found[how]
             rows.append([f"{kind}, {how}", str(own["prompt"]), *(f"{1000 * own[key]:.1f}" for key in keys)])
-        ratios = opening[kind]["ratios"]
-        rows.append([f"{kind}, cold / ours", "", *(str(ratios[key]) for key in keys)])
+        rows.append([f"{kind}, cold / ours", "", *(str(found["ratios"][key]) for key in keys)])
     lines = [table(["opening, ms", "tokens", "cache", "cache ready", "first token"], rows), ""]
     lines.append(
         f"snapshots: {opening['context']} tokens {opening['conversation_bytes'] / 1e6:.1f} MB, static "
-        f"{opening['static_bytes'] / 1e6:.1f} MB; saved in {opening['save_ms']} ms"
+        f"{shipped['static_bytes'] / 1e6:.1f} MB; saved in {opening['save_ms']} ms"
     )
     return "\n".join(lines)
 
@@ -209,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, default=TURNS, help=f"0 to {TURNS}; 0: only openings (default: {TURNS})")
     parser.add_argument("--samples", type=int, default=3, help="openings of each kind; 0: none (default: 3)")
     parser.add_argument("--context", type=int, default=2000, help="tokens of what is reopened (default: 2000)")
+    parser.add_argument("--preset", help="of the new agent that is opened as shipped (default: what models.yaml says)")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each turn, or answer, to this file")
     parser.add_argument("--answers", action="store_true", help="score answers instead")
     parser.add_argument("--sets", type=int, default=1, choices=range(1, SETS + 1), help="sets of facts (default: 1)")

@@ -183,12 +183,12 @@ def opened(policy: str, model: ModelConfig, n_ctx: int, choose: Choice) -> Itera
         yield Side(policy, agent, dictated, clock)
 
 
-def open_in(home: Path, name: str, dictated: Dictated, clock: Clock) -> Agent:
+def open_in(home: Path, name: str, dictated: Dictated, clock: Clock, preset: str = PRESET) -> Agent:
     """An agent in `home`, found by keyword only: embedding is no part of this."""
     setting = Setting(
         load_config(), Paths.under(home), engine=dictated.engine, use_embedder=False, call_format="json", clock=clock
     )
-    return open_agent(name, setting=setting, prompt=PRESET)
+    return open_agent(name, setting=setting, prompt=preset)
 
 
 class Contest:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from localmem.agent import Agent
-from localmem.bench.kv import N_CTX, open_in
+from localmem.bench.kv import N_CTX, PRESET, open_in
 from localmem.bench.kv_engine import Dictated
 from localmem.bench.kv_script import Clock, script
 from localmem.config import ModelConfig, Paths
@@ -25,6 +25,7 @@ from localmem.engine.load import load_engine
 from localmem.events import write_call
 
 TOKENS = 2000
+KINDS = ("reopened", "new")
 _AGENT, _NEW = "kv", "new"
 _QUESTION = "Good evening! Do you remember what we spoke about?"
 _ANSWER = write_call("Answer.", "send_message", {"message": "Of course I do."})
@@ -49,15 +50,18 @@ class Opened:
 
 
 class Openings:
-    """One engine and the folders of the samples. Use it as a context manager."""
+    """One engine and the folders of the samples. Use it as a context manager.
 
-    def __init__(self, model: ModelConfig, *, n_ctx: int = N_CTX) -> None:
+    `n_ctx` None is what models.yaml says.
+    """
+
+    def __init__(self, model: ModelConfig, *, n_ctx: int | None = N_CTX, preset: str = PRESET) -> None:
         with ExitStack() as undo:
             self._root = Path(undo.enter_context(tempfile.TemporaryDirectory()))
             self._engine = load_engine(model, n_ctx=n_ctx)
             undo.callback(self._engine.close)
             self._closing = undo.pop_all()
-        self._clock = Clock()
+        self._clock, self._preset = Clock(), preset
         self._samples = 0
 
     def __enter__(self) -> Openings:
@@ -73,19 +77,20 @@ class Openings:
     # -- what is prepared
 
     def prepare(self, tokens: int = TOKENS) -> dict[str, Any]:
-        """Talk until main context has so many tokens, and close; what the snapshots then are."""
+        """Talk until main context has so many tokens, for a turn at least, and close; what the snapshots then are."""
         dictated = self._dictated()
         with self._open(self._root / "made", _AGENT, dictated) as agent:
             for turn in script():
-                if agent.context.tokens >= tokens:
-                    break
                 self._clock.turn = turn.number
                 dictated.calls.extend(call for call in turn.answers if "_search" not in call)
                 list(agent.send(turn.user))
                 agent.idle()
                 dictated.wait()
+                if agent.context.tokens >= tokens:
+                    break
             held = agent.context.tokens
-        return {"context": held, "save_ms": [_ms(seconds) for seconds in dictated.moved["save"]], **self._files()}
+        about = {"preset": self._preset, "n_ctx": self._engine.n_ctx, "context": held}
+        return {**about, "save_ms": [_ms(seconds) for seconds in dictated.moved["save"]], **self._files()}
 
     def _files(self) -> dict[str, Any]:
         """The sizes of the snapshots, in bytes."""
@@ -100,19 +105,13 @@ class Openings:
         return Dictated(self._engine, lambda offered: offered[0])
 
     def _open(self, home: Path, name: str, dictated: Dictated) -> Agent:
-        return open_in(home, name, dictated, self._clock)
+        return open_in(home, name, dictated, self._clock, self._preset)
 
     # -- samples
 
-    def reopened(self, *, cold: bool) -> Opened:
-        """The prepared agent, opened again."""
-        return self._sample(_AGENT, cold=cold)
-
-    def new(self, *, cold: bool) -> Opened:
-        """A new agent beside it, with the shipped persona and human."""
-        return self._sample(_NEW, cold=cold)
-
-    def _sample(self, name: str, *, cold: bool) -> Opened:
+    def sample(self, kind: str, *, cold: bool) -> Opened:
+        """One opening: the prepared agent ("reopened"), or a new one with the shipped persona and human ("new")."""
+        name = _AGENT if kind == "reopened" else _NEW
         with self._copy(cold) as home:
             ready = self._to_ready(home, name)
         with self._copy(cold) as home:
@@ -163,13 +162,15 @@ class Openings:
         return self._dictated()
 
 
-def measure(openings: Openings, samples: int, on_sample: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def measure(
+    openings: Openings, samples: int, kinds: Sequence[str] = KINDS, on_sample: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Medians of `samples` openings of each kind, cold and from snapshots in turn, and their ratios; JSON-ready."""
-    found: dict[str, dict[bool, list[Opened]]] = {}
+    found: dict[str, dict[bool, list[Opened]]] = {kind: {True: [], False: []} for kind in kinds}
     for _ in range(samples):
-        for kind, sample in (("reopened", openings.reopened), ("new", openings.new)):
+        for kind, samples_of in found.items():
             for cold in (True, False):
-                found.setdefault(kind, {True: [], False: []})[cold].append(sample(cold=cold))
+                samples_of[cold].append(openings.sample(kind, cold=cold))
                 on_sample()
     return {kind: _compared(both[True], both[False]) for kind, both in found.items()}
 

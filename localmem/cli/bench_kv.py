@@ -101,7 +101,7 @@ def _openings(chosen: ModelConfig, n_ctx: int, samples: int) -> dict[str, Any]:
                 done += 1
                 show(done, total)
 
-            return {**prepared, **measure(openings, samples, on_sample)}
+            return {**prepared, **measure(openings, samples, on_sample=on_sample)}
 
 
 @contextmanager
