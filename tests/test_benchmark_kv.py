@@ -200,6 +200,11 @@ def test_answers_are_the_models_own(tiny: ModelConfig) -> None:
     assert scores(found)["questions"] == 2
 
 
+def test_an_answer_is_right_if_the_word_is_in_it() -> None:
+    for answer, right in (("You drink TEA.", True), ("Teas!", True), ("Your team.", False), ("", False)):
+        assert Answered(OURS, 0, "What?", "tea", answer, 1, 2).right is right
+
+
 def test_scores() -> None:
     cat = [Answered(policy, 0, "Cat?", "Miso", answer, 1, 2) for policy, answer in ((OURS, "It is MISO."), ("x", "?"))]
     dog = [Answered(policy, 0, "Dog?", "Rex", "Rex", 1, 2) for policy in (OURS, "x")]

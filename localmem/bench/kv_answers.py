@@ -7,6 +7,7 @@ too. An answer is right if the word that was saved is in it. Measures and scores
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +26,7 @@ _FACTS: tuple[tuple[tuple[str, str, str, str], str, str, str], ...] = (
     (("green", "purple", "orange", "yellow"), "My favourite colour is {}.", "Likes {}", "What is my favourite colour?"),
     (("nurse", "baker", "pilot", "lawyer"), "I work as a {}.", "Job: {}", "What is my job?"),
     (("tennis", "rowing", "fencing", "judo"), "My sport is {}.", "Sport: {}", "Which sport do I do?"),
-    (("May", "June", "October", "March"), "My birthday is in {}.", "Birthday: {}", "In which month is my birthday?"),
+    (("April", "June", "October", "March"), "My birthday is in {}.", "Birthday: {}", "In which month is my birthday?"),
     (("Lisbon", "Vienna", "Dublin", "Oslo"), "I live in {} now.", "Lives in {}", "Where do I live now?"),
     (("tea", "cocoa", "coffee", "juice"), "I start the day with {}.", "First drink: {}", "What do I drink first?"),
     (("Nell", "Clara", "Ruth", "Wilma"), "My daughter is called {}.", "Daughter: {}", "What is my daughter's name?"),
@@ -62,7 +63,8 @@ class Answered:
 
     @property
     def right(self) -> bool:
-        return self.expected.lower() in self.answer.lower()
+        """Whether the word is in the answer, as a word."""
+        return re.search(rf"\b{self.expected}s?\b", self.answer, re.IGNORECASE) is not None
 
     def as_dict(self) -> dict[str, Any]:
         """The question, JSON-ready."""
