@@ -141,7 +141,7 @@ def terse_model(tiny_model_path: Path, model_path: Path, tmp_path_factory: pytes
     return write_tiny(path, Tokenizer.of_file(model_path), favour=quotes)
 
 
-def test_300_messages_in_the_smallest_window(home: Path, terse_model: Path) -> None:
+def test_100_messages_in_the_smallest_window(home: Path, terse_model: Path) -> None:
     """On llama.cpp and the real tokenizer: no overflow, no error, every message answered and found again."""
     with pytest.raises(ConfigError) as refused:
         agent_on(home, LlamaEngine(terse_model, LlamaOptions(n_ctx=512)), name="refused")
@@ -150,7 +150,7 @@ def test_300_messages_in_the_smallest_window(home: Path, terse_model: Path) -> N
     engine = LlamaEngine(terse_model, LlamaOptions(n_ctx=smallest, sampling=sampling))
     clock, rng = Clock(), random.Random(2)
     with agent_on(home, engine, clock=clock, max_steps=3) as agent:
-        for i in range(300):
+        for i in range(100):
             clock.pass_time(hours=rng.random() * 8)
             words = " ".join(rng.choice(["tea", "zürich", "日本", "🎉", "blue"]) for _ in range(rng.randint(0, 30)))
             check_turn(agent, list(agent.send(f"entry{i} {words}")))
@@ -159,7 +159,7 @@ def test_300_messages_in_the_smallest_window(home: Path, terse_model: Path) -> N
         assert rebuilt > 0
         assert set(report["divergences"]) <= {*report["rebases"], CALL_TAKEN_OUT}
         assert report["prefix_hit"] > 0.7
-        for i in range(300):
+        for i in range(100):
             hits = agent.recall.search(f"entry{i}", kinds=[Kind.USER]).hits
             assert any(hit.text.startswith(f"entry{i} ") for hit in hits)
 

@@ -15,6 +15,7 @@ from localmem.engine.loading import LlamaOptions
 from localmem.engine.snapshot_file import read_head
 from localmem.events import Kind
 from localmem.protocols import Sampling
+from localmem.summaries import CALL_TAKEN_OUT
 
 N_CTX = 3072
 
@@ -62,7 +63,7 @@ def test_an_agent_goes_on_where_it_was_left(home: Path, load: Callable[..., Llam
         first = agent.store.path(after=said, kinds=[Kind.CALL])[0]
         assert first.stats is not None
         assert first.stats["reused_tokens"] >= agent.stats()["restored_tokens"]
-        assert agent.context.meter.divergences == {}
+        assert set(agent.context.meter.divergences) <= {CALL_TAKEN_OUT}
 
 
 def test_a_new_agent_begins_behind_the_static_prefix(home: Path, load: Callable[..., LlamaEngine]) -> None:
