@@ -131,6 +131,20 @@ def test_all_policies_say_the_same_and_read_differently(measured: tuple[Contest,
     assert {one.policy for one in taken if one.turn == 1} == set(POLICIES)
 
 
+@pytest.mark.slow
+def test_the_whole_script_is_the_same_under_all_policies(tiny: ModelConfig) -> None:
+    """No policy's own warning or page-out comes before the script's, and all cut at the same messages."""
+    with Contest(tiny) as contest:
+        found = figures(contest.measure())
+    assert (found["turns"], found["edits"], found["page_outs"], found["same_texts"]) == (TURNS, 10, 3, True)
+    assert {own["generations"] for own in found["policies"].values()} == {50 + 10 + 3 + 3 + 1}  # the last: a merge
+    ours = found["policies"][OURS]
+    assert ours["prefix_hit"] >= 0.97
+    assert ours["page_out_turn_prefilled"] <= 200
+    assert found["ratios"]["clock"]["prefilled"] >= 10
+    assert found["ratios"]["memgpt"]["prefilled"] >= 3
+
+
 def test_each_yardstick_has_one_system_message_as_it_says(measured: tuple[Contest, list[Taken]]) -> None:
     contest, _ = measured
     systems = {}
