@@ -1,7 +1,7 @@
 """Main context is only ever appended to: the next prompt begins with exactly the tokens that the KV cache holds.
 
-But for a rebase, a rewind, and a page-out's call that is taken out again: each is counted and named. Asserted on tokens,
-for hundreds of turns of a model that calls whatever the grammar allows.
+But for a rebase, a rewind, and a page-out's call that is taken out again: each is counted and named. Asserted on
+tokens, for hundreds of turns of a model that calls whatever the grammar allows.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from localmem.context import MainContext, Message, Prefix, merge_due
-from localmem.window import MERGE_AT, MOST_SUMMARIES, Overheads, Window
 from localmem.errors import ConfigError, ContextError
+from localmem.window import MERGE_AT, MOST_SUMMARIES, Overheads, Window
 
 OVERHEADS = Overheads(request=60, page_out=60, summary=30)
 

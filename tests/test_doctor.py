@@ -26,7 +26,7 @@ def test_all_is_well(with_models: Path, fast: None, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 0
     assert "ok       model      smollm2-135m" in result.stdout
     assert "sha256 right" in result.stdout
-    assert "tokens, with 5" in result.stdout
+    assert "tokens, with 7" in result.stdout
     assert "->" not in result.stdout
 
 

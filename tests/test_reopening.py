@@ -1,4 +1,4 @@
-"""Closing and opening: the KV cache goes on where it was left, and whatever does not fit is read again, not believed."""
+"""Closing and opening: the KV cache goes on where it was left, and what does not fit is read again, not believed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_another_model_reads_anew_and_has_a_snapshot_of_its_own(home: Path, load
 def test_what_was_said_since_makes_no_difference_to_what_is_still_right(
     home: Path, load: Callable[..., LlamaEngine]
 ) -> None:
-    """A snapshot of an earlier time serves as far as it goes; a model that cannot rewind uses it whole or not at all."""
+    """A snapshot of an earlier time serves as far as it goes; a model that cannot rewind uses it whole, or not."""
     clock = Clock()
     with agent_on(home, load(), clock=clock, max_steps=1) as agent:
         talk(agent, "One.", "Two.")

@@ -64,7 +64,8 @@ class Life:
     def append(self) -> None:
         room = N_CTX - 60 - len(self.prompt)
         if room < 20:
-            return self.rebase()
+            self.rebase()
+            return
         out = self.engine.generate([*self.prompt, *self.tokens(self.random.randint(1, min(40, room)))], max_tokens=8)
         assert out.prompt_tokens >= out.reused_tokens
         self.prompt = self.engine.held

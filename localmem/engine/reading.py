@@ -16,7 +16,7 @@ from localmem.errors import ModelError
 
 #: Where a batch cannot be broken off, none is to take longer.
 LONGEST_BATCH_S = 0.08
-_BATCH = 128
+_BATCH = 64
 _FIRST_BATCH = 8
 
 
