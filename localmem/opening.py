@@ -189,7 +189,7 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: tuple[str, Spee
         system,
         preset,
         speech,
-        Reopening(wish.name, store, engine, Snapshots(wish.setting.paths, wish.setting.config.kv_disk_budget)),
+        Reopening(wish.name, store, core, engine, Snapshots(wish.setting.paths, wish.setting.config.kv_disk_budget)),
     )
     agent = Agent(wish.name, parts, max_steps=wish.max_steps)
     indexer.start()

@@ -43,6 +43,12 @@ def persona_names(folder: str) -> list[str]:
     return sorted(Path(file.name).stem for file in files)
 
 
+def is_shipped(text: str) -> bool:
+    """Whether a block's text is one of those that come with localmem."""
+    folders = ("personas", "humans")
+    return any(text == prompt_text(f"{folder}/{name}.txt") for folder in folders for name in persona_names(folder))
+
+
 def block_text(given: str, folder: str) -> str:
     """The text of a shipped persona or human, by name, or of a file. ConfigError if it is neither."""
     if given in persona_names(folder):

@@ -3,7 +3,8 @@
 A snapshot of the conversation comes with its layout: which tokens are which message, as they were generated, and the
 prefix that was in force. Without it the messages would be rendered and tokenized anew, and what the model wrote itself
 would not always come to the same tokens. The static prefix has a snapshot of its own, for all agents with the same
-preset, functions and model. Whatever does not fit what is there now is not used: then the model reads it again.
+preset, functions and model; that of a new agent with a shipped persona and human includes its core memory, which holds
+nothing of anybody. Whatever does not fit what is there now is not used: then the model reads it again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 from localmem.context import MainContext, Prefix
 from localmem.engine.snapshot_file import SnapshotError, read_head
 from localmem.engine.snapshots import Snapshots
+from localmem.memory.core import Core
 from localmem.memory.store import Store
+from localmem.prefix import is_shipped
 from localmem.protocols import Engine
 
 _log = logging.getLogger(__name__)
@@ -26,9 +29,9 @@ _log = logging.getLogger(__name__)
 class Reopening:
     """The snapshots of one agent on one engine."""
 
-    def __init__(self, agent: str, store: Store, engine: Engine, snapshots: Snapshots | None) -> None:
-        self._agent, self._store, self._engine = agent, store, engine
-        self._snapshots = snapshots if snapshots is not None and snapshots.enabled and engine.fingerprint else None
+    def __init__(self, agent: str, store: Store, core: Core, engine: Engine, snapshots: Snapshots) -> None:
+        self._agent, self._store, self._core, self._engine = agent, store, core, engine
+        self._snapshots = snapshots if snapshots.enabled and engine.fingerprint else None
         #: Tokens that a snapshot spared at the last opening.
         self.restored = 0
         #: Tokens of the conversation that are on disk.
@@ -59,17 +62,22 @@ class Reopening:
         """Put back into the KV cache what a snapshot holds of `context`; see that the static prefix gets one."""
         if self._snapshots is None:
             return
-        prompt, system = context.written, context.in_force.system
-        conversation = self._snapshots.conversation(self._agent, self._engine.fingerprint)
-        static = self._snapshots.static(self._engine.fingerprint, system)
-        for file in (conversation, static):
+        prompt, prefix, fingerprint = context.written, context.in_force, self._engine.fingerprint
+        static = prefix.tokens if self._is_as_shipped() else list(prefix.system)
+        conversation = self._snapshots.conversation(self._agent, fingerprint)
+        file_of_static = self._snapshots.static(fingerprint, static)
+        for file in (conversation, file_of_static, self._snapshots.static(fingerprint, prefix.system)):
             if not self.restored and file.exists():
                 self.restored = self._engine.restore(file, prompt)
                 if self.restored:
                     self._snapshots.touch(file)
                     self._on_disk = prompt[: self.restored] if file == conversation else []
-        if not static.exists():
-            self._engine.keep(system, static)
+        if not file_of_static.exists():
+            self._engine.keep(static, file_of_static)
+
+    def _is_as_shipped(self) -> bool:
+        """Whether nothing has happened yet, and core memory holds what comes with localmem and nothing else."""
+        return self._store.head is None and all(is_shipped(block.value) for block in self._core)
 
     # -- closing
 

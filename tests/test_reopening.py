@@ -70,11 +70,17 @@ def test_a_new_agent_begins_behind_the_static_prefix(home: Path, load: Callable[
     with agent_on(home, load(), name="first", max_steps=1) as agent:
         assert agent.stats()["restored_tokens"] == 0
         talk(agent, "Hello.")
-        system = len(agent.context.in_force.system)
+        prefix, system = agent.context.prefix, len(agent.context.in_force.system)
     with agent_on(home, load(), name="second", max_steps=1) as agent:
-        assert agent.stats()["restored_tokens"] == system
+        assert agent.stats()["restored_tokens"] == prefix
         talk(agent, "Hello.")
-        assert agent.context.meter.reused_tokens >= system
+        assert agent.context.meter.reused_tokens >= prefix
+    for name, restored in (("third", 0), ("fourth", system)):
+        with agent_on(home, load(), name=name, human="Ada, who tells nobody.", max_steps=1) as agent:
+            assert agent.stats()["restored_tokens"] == restored
+            talk(agent, "Hello.")
+    static = [read_head(file)[0] for file in home.rglob("*.kv") if read_head(file)[0].kind == "static"]
+    assert sorted(header.n_tokens for header in static) == [system, prefix]
 
 
 def _damage(file: Path, agent: Agent) -> None:
