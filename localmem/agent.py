@@ -67,8 +67,7 @@ class Agent:
         self.indexer = parts.indexer
         #: Whether closing the agent closes the model too: one that was handed over loaded stays with its owner.
         self.owns_engine = False
-        self._max_steps = max_steps
-        self._stop = False
+        self._max_steps, self._stop = max_steps, False
         self._system, self._preset, self._memory_functions = parts.system, parts.preset, parts.memory_functions
         caller = Caller(parts.engine, parts.context, parts.indexer, parts.speech)
         self._paging = Paging(parts.store, parts.core, caller, parts.system, parts.preset)
@@ -123,6 +122,7 @@ class Agent:
         """What `type` asks for, out of `text`; see `localmem.extracting`. GrammarError if cut, unless `allow_cut`."""
         with self.indexer.paused():
             found = extract(self.engine, text, type, Asking(max_tokens, temperature))
+        self.idle()
         return found.value if allow_cut else found.whole()
 
     def heartbeat(self, *, on_text: OnText | None = None) -> Iterator[Event]:
@@ -250,6 +250,7 @@ class Agent:
         self.store.move_head(head)
         self._memory_functions.forget_pages()
         self._paging.rebuild("rewind")
+        self.idle()
 
     def summarize(self) -> Iterator[Event]:
         """Page out now, whatever the pressure."""

@@ -285,7 +285,7 @@ class Engine(Protocol):
         ...
 
     def wait_idle(self, seconds: float | None = None) -> bool:
-        """Until what is being read ahead is read whole, or for so long; whether it is."""
+        """Until nothing is being read ahead any more, or for so long; whether nothing is."""
         ...
 
     @property
@@ -298,16 +298,19 @@ class Engine(Protocol):
         """A hash of all that shapes the KV cache: snapshots hold under the same one only. Empty: there are none."""
         ...
 
-    def keep(self, prefix: Sequence[int], file: Path) -> None:
-        """Save `prefix` to a snapshot once it is held."""
+    def keep(self, prefix: Sequence[int], file: Path, *, most: int) -> None:
+        """Save `prefix` to a snapshot once it is held, unless that takes more than `most` bytes."""
         ...
 
-    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
-        """Save what is held of `prompt` to a snapshot, with `layout` (JSON-ready) beside it; whether it was written."""
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any], most: int) -> bool:
+        """Save what is held of `prompt` to a snapshot, with `layout` (JSON-ready) beside it; whether it was written.
+
+        It is not if it would take more than `most` bytes, or if the disk refuses it.
+        """
         ...
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:
-        """Put a snapshot back, if that holds more of `prompt` than is held; how many of its tokens are held by it.
+        """Put a snapshot back, if that holds more of `prompt` than is held; how many of its tokens then are.
 
         0, with a note in the log, if the snapshot is none, or of no use.
         """

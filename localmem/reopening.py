@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -20,8 +21,8 @@ from localmem.engine.snapshot_file import SnapshotError, read_head
 from localmem.engine.snapshots import Snapshots
 from localmem.memory.core import Core
 from localmem.memory.store import Store
-from localmem.prefix import is_shipped
-from localmem.protocols import Engine
+from localmem.prefix import is_shipped, prompt_text
+from localmem.protocols import Engine, Role
 
 _log = logging.getLogger(__name__)
 
@@ -52,10 +53,16 @@ class Reopening:
             return nothing
         if prefix.system != tuple(system) or header.layout.get("n_ctx") != n_ctx:
             return nothing
+        if header.layout.get("manner") != self._manner():
+            return nothing
         if header.layout.get("head_time") != self._time_of(prefix.head):
             return nothing  # ids are given out anew where the agent's file was put back from a copy
         digests = self._digests([events for events, _, _ in messages])
-        kept = {events: own for (events, own, digest), found in zip(messages, digests, strict=True) if digest == found}
+        kept = {
+            events: own
+            for (events, own, digest), found in zip(messages, digests, strict=True)
+            if digest and digest == found
+        }
         return prefix, kept
 
     def restore(self, context: MainContext) -> None:
@@ -67,13 +74,13 @@ class Reopening:
         conversation = self._snapshots.conversation(self._agent, fingerprint)
         file_of_static = self._snapshots.static(fingerprint, static)
         for file in (conversation, file_of_static, self._snapshots.static(fingerprint, prefix.system)):
-            if not self.restored and file.exists():
-                self.restored = self._engine.restore(file, prompt)
-                if self.restored:
-                    self._snapshots.touch(file)
-                    self._on_disk = prompt[: self.restored] if file == conversation else []
-        if not file_of_static.exists():
-            self._engine.keep(static, file_of_static)
+            if restored := self._engine.restore(file, prompt):
+                self.restored = restored
+                self._snapshots.touch(file)
+                self._on_disk = prompt[:restored] if file == conversation else []
+        with suppress(OSError):  # a folder that is not ours
+            if not file_of_static.exists():
+                self._engine.keep(static, file_of_static, most=self._snapshots.budget)
 
     def _is_as_shipped(self) -> bool:
         """Whether nothing has happened yet, and core memory holds what comes with localmem and nothing else."""
@@ -82,21 +89,27 @@ class Reopening:
     # -- closing
 
     def save(self, context: MainContext) -> None:
-        """Save the conversation as it stands, unless nothing was read since it was restored."""
-        if self._snapshots is None:
-            return
+        """Stop reading ahead, and save the conversation as it stands, unless nothing was read since it was restored.
+
+        Only the first call saves.
+        """
         written = context.written
         held = len(written) - self._engine.missing(written)
-        if held > len(context.in_force.system) and written[:held] != self._on_disk:
-            file = self._snapshots.conversation(self._agent, self._engine.fingerprint)
-            self._engine.save(file, written, agent=self._agent, layout=self._layout(context, held))
-        self._snapshots.prune()
+        snapshots, self._snapshots = self._snapshots, None
+        if snapshots is None:
+            return
+        if context.messages and held > context.prefix and written[:held] != self._on_disk:
+            file = snapshots.conversation(self._agent, self._engine.fingerprint)
+            layout = self._layout(context, held)
+            self._engine.save(file, written, agent=self._agent, layout=layout, most=snapshots.budget)
+        snapshots.prune()
 
     def _layout(self, context: MainContext, held: int) -> dict[str, Any]:
         prefix, messages = context.in_force, context.messages
         digests = self._digests([message.events for message in messages])
         return {
             "n_ctx": context.window.n_ctx,
+            "manner": self._manner(),
             "prefix": [len(prefix.system), len(prefix.core_memory), len(prefix.summaries)],
             "parts": [list(part) for part in prefix.parts],
             "head": prefix.head,
@@ -104,6 +117,14 @@ class Reopening:
             "messages": [[list(m.events), len(m.tokens), d] for m, d in zip(messages, digests, strict=True)],
             "tail": context.written[held:],
         }
+
+    def _manner(self) -> str:
+        """How messages are written, as a hash: the chat template's roles, and the headings of the prefix."""
+        chat = self._engine.chat_format
+        roles: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+        headings = [prompt_text(name) for name in ("core.txt", "core_after_examples.txt", "summaries.txt")]
+        said = [chat.message(role, "?") for role in roles], chat.opening, chat.ending, headings
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
     def _time_of(self, event: int) -> str | None:
         found = self._store.path(after=event - 1)[:1] if event else []

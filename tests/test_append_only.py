@@ -38,7 +38,10 @@ class Watched(LlamaEngine):
         assert self.agent is not None
         context, tokens = self.agent.context, list(prompt)  # type: ignore[arg-type]
         self.missing(tokens)
-        held = list(self._sequences.choose(tokens, len(tokens)).log)
+        current, ahead = self._sequences.current, self._sequences.ahead
+        assert ahead is not None
+        chosen = ahead if ahead.usable(tokens) > current.usable(tokens) else current
+        held = list(chosen.log)
         shared = common_prefix(held, tokens)
         if shared < len(held):
             self.left += 1
@@ -152,5 +155,5 @@ def test_300_turns_of_everything(home: Path, engine: Watched) -> None:
         assert set(report["divergences"]) <= CAUSES
         assert set(report["rebases"]) <= CAUSES
         assert report["rebases"]["page-out"] > 0
-        assert report["prefix_hit"] > 0.7
+        assert report["prefix_hit"] > 0.85  # in so small a window, with a rewind every tenth turn
     engine.close()

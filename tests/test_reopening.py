@@ -20,7 +20,7 @@ from localmem.summaries import CALL_TAKEN_OUT
 N_CTX = 3072
 
 
-@pytest.fixture(params=["llama", "mamba"])
+@pytest.fixture(params=["llama", "mamba", "gemma3"])
 def load(request: pytest.FixtureRequest, tiny_gguf: Callable[..., Path]) -> Iterator[Callable[..., LlamaEngine]]:
     """Loads an engine that has never read anything."""
     engines: list[LlamaEngine] = []
@@ -142,16 +142,14 @@ def test_what_was_said_since_makes_no_difference_to_what_is_still_right(
         talk(agent, "Three.")
         agent.pop(2)
         talk(agent, "Another two.")
-        written = agent.context.written
     file.write_bytes(kept)
     with agent_on(home, load(), clock=clock, max_steps=1) as agent:
         restored = agent.stats()["restored_tokens"]
         assert agent.engine.held[:restored] == agent.context.written[:restored]
-        if agent.engine._sequences.layout.rewinds:  # type: ignore[attr-defined]
+        if agent.engine._sequences.layout.shares:  # type: ignore[attr-defined]
             assert restored > len(agent.context.in_force.system)
         assert [e.text for e in agent.store.path(kinds=[Kind.USER])] == ["One.", "Another two."]
         talk(agent, "Five.")
-    assert written
 
 
 @pytest.mark.parametrize("budget", [0, 100])
@@ -188,3 +186,68 @@ def test_a_page_out_that_was_pending_still_is(home: Path, load: Callable[..., Ll
         talk(agent, "Next.")
         assert agent.context.rebases == {"page-out": 1}
         assert agent.context.pending is None
+
+
+def test_a_disk_that_refuses_is_no_error(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    """A file stands where each folder of snapshots would be: at open, after the first generation, at close."""
+    for folder in (home / "cache" / "kv", home / "data" / "agents" / "test" / "kv"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.write_text("in the way")
+    with agent_on(home, load(), max_steps=1) as agent:
+        talk(agent, "One.", "Two.")
+    agent.close()  # and once more
+    with agent_on(home, load(), max_steps=1) as agent:
+        talk(agent, "Three.")
+        assert len(agent.store.path(kinds=[Kind.USER])) == 3
+
+
+def test_other_functions_begin_behind_their_own_static_prefix(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    def celsius(fahrenheit: float) -> float:
+        """Convert a temperature."""
+        return fahrenheit
+
+    clock = Clock()
+    with agent_on(home, load(), clock=clock, name="other", functions=[celsius], max_steps=1) as agent:
+        talk(agent, "Hello.")
+        prefix = agent.context.prefix
+    with agent_on(home, load(), clock=clock, max_steps=1) as agent:
+        talk(agent, "One.")
+    with agent_on(home, load(), clock=clock, name="new", functions=[celsius], max_steps=1) as agent:
+        assert agent.stats()["restored_tokens"] == prefix
+    with agent_on(home, load(), clock=clock, functions=[celsius], max_steps=1) as agent:
+        held = agent.engine.held
+        assert agent.context.written[: len(held)] == held or agent.engine._sequences.layout.rewinds  # type: ignore[attr-defined]
+        talk(agent, "Two.")
+
+
+def test_nothing_is_read_once_the_agent_is_closed(home: Path, load: Callable[..., LlamaEngine]) -> None:
+    engine = load()
+    with agent_on(home, engine, max_steps=1) as agent:
+        talk(agent, "One.")
+        agent.engine.read_ahead([*agent.context.written, *range(300, 1200)])
+    assert not engine.reading
+
+
+def test_what_an_exception_left_half_done_is_noticed(tiny_gguf: Callable[..., Path]) -> None:
+    """Ctrl-C between what the cache holds and what its log says: the log is made true before it is used."""
+    engine = LlamaEngine(tiny_gguf("llama"), LlamaOptions(n_ctx=512, threads=1))
+    prompt = list(range(300, 400))
+    engine.generate(prompt, max_tokens=0)
+    log = engine.held
+    engine._sequences.current.clear()
+    engine._sequences.current.log[:] = log
+    out = engine.generate([*prompt, 7], max_tokens=0)
+    assert out.reused_tokens == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("n_ctx", [1024, 2048, 2560])
+def test_spare_cells_do_not_make_a_window_long(n_ctx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LongRoPE takes other factors where a context has more cells than the model was trained on at first."""
+    from localmem.engine import sequences
+
+    monkeypatch.setattr(sequences, "original_context", lambda model: 2048)
+    for name in ("llama_model_n_swa", "llama_model_is_recurrent", "llama_model_is_hybrid"):
+        monkeypatch.setattr(sequences.llama_cpp, name, lambda model: 0)
+    layout = sequences.Layout.of(None, n_ctx, reads_ahead=True)
+    assert (layout.cells > 2048) == (n_ctx > 2048)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from localmem.engine.kv import common_prefix
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 
@@ -98,7 +97,7 @@ class Life:
     def save(self) -> None:
         file = self.folder / f"{len(self.saved)}.kv"
         if held := self.engine.held:
-            assert self.engine.save(file, held, agent="a", layout={"n": len(held)})
+            assert self.engine.save(file, held, agent="a", layout={"n": len(held)}, most=1 << 30)
             self.saved.append((file, held))
 
     def restore(self) -> None:
@@ -123,8 +122,6 @@ def test_after_any_script_the_logits_are_those_of_a_cold_run(
     steps += [life.save, life.restore, life.interrupted]
     for _ in range(40):
         life.random.choice(steps)()
-        held = warm.held
-        assert common_prefix(held, life.prompt) >= warm._sequences.current.usable([*life.prompt, -1])
         found = logits_after(warm, life.prompt)
         cold(other)
         expected = logits_after(other, life.prompt)
@@ -164,7 +161,8 @@ def test_what_does_not_fit_beside_the_window_is_not_read(tiny_gguf: Callable[...
 def test_reading_ahead_yields_at_once(architecture: str, tiny_gguf: Callable[..., Path]) -> None:
     """Whether a batch can be broken off or not: what is asked next does not wait for the rest."""
     engine = LlamaEngine(tiny_gguf(architecture), LlamaOptions(n_ctx=4096, threads=1))
-    prompt = [random.Random(1).randrange(300, 2000) for _ in range(4000)]
+    chance = random.Random(1)
+    prompt = [chance.randrange(300, 2000) for _ in range(4000)]
     waited = []
     for _ in range(5):
         assert engine.read_ahead(prompt)
@@ -175,5 +173,5 @@ def test_reading_ahead_yields_at_once(architecture: str, tiny_gguf: Callable[...
         waited.append(time.perf_counter() - started)
     assert 0 <= left < 4000
     assert engine.idle_tokens == 4000 - left
-    assert sorted(waited)[2] < 1.0, "far more than is meant, for a busy machine; the benchmark measures it"
+    assert sorted(waited)[0] < 0.15  # at least once: a busy machine may take its time
     engine.close()

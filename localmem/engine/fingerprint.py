@@ -13,10 +13,11 @@ from typing import Any
 import llama_cpp
 
 from localmem.engine.loading import LlamaOptions
+from localmem.engine.sequences import Layout, original_context
 from localmem.models.hashes import file_hash
 
 
-def cache_settings(model: Any, path: Path, options: LlamaOptions) -> dict[str, Any]:
+def cache_settings(model: Any, path: Path, options: LlamaOptions, layout: Layout) -> dict[str, Any]:
     """Model, adapter, build, KV types, attention and RoPE, JSON-ready."""
     adapter = options.adapter
     return {
@@ -30,6 +31,7 @@ def cache_settings(model: Any, path: Path, options: LlamaOptions) -> dict[str, A
         "type_v": options.type_v,
         "flash_attn": options.flash_attn,
         "n_gpu_layers": options.n_gpu_layers,
+        "long_rope": 0 < original_context(model) < (layout.cells if layout.pooled else layout.window),
         "rope": [int(llama_cpp.llama_model_rope_type(model)), llama_cpp.llama_model_rope_freq_scale_train(model)],
         "swa_full": True,
     }

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 State = NDArray[np.uint8]
 
 _MOST_CHECKPOINTS = 8
-_MOST_CHECKPOINT_BYTES = 512 << 20
+_MOST_CHECKPOINT_BYTES = 128 << 20
+_MOST_COMPACTED = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,16 @@ class SequenceCache:
         self._checkpoints = {at: state for at, state in other._checkpoints.items() if at <= reached}
         return reached if len(self.log) == reached else self._rewind(reached)
 
+    def compact(self) -> None:
+        """Move to the first cells. Without flash attention, a step takes as long as the last cell in use is far."""
+        if self.state_bytes() <= _MOST_COMPACTED:
+            tokens, state = list(self.log), self.state()
+            self.load(tokens, state)
+
+    def state_bytes(self) -> int:
+        """What `state` would take."""
+        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, self.sequence, 0))
+
     def state(self) -> State:
         """Everything that the cache holds of this sequence, to be put back by `load`."""
         return self._get(0)
@@ -162,9 +173,14 @@ class SequenceCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        llama_cpp.llama_memory_seq_rm(self._memory, self.sequence, -1, -1)
-        self.log.clear()
+        self.log.clear()  # first: a log that claims too little is only slow
         self._checkpoints.clear()
+        llama_cpp.llama_memory_seq_rm(self._memory, self.sequence, -1, -1)
+
+    def check(self) -> None:
+        """Let the log say what the cache holds, should an exception (Ctrl-C) have struck between the two."""
+        if self._last_position() != len(self.log) - 1:
+            self.resync()
 
     def resync(self) -> None:
         """After a decode that failed or was aborted: keep only what the cache really holds."""

@@ -40,6 +40,7 @@ class LlamaEngine:
     """A loaded model and its KV cache. Use it from one thread; `interrupt` from any."""
 
     def __init__(self, path: Path, options: LlamaOptions | None = None, *, name: str | None = None) -> None:
+        path = path.resolve()
         self.options = options or LlamaOptions()
         self.name = name or path.stem
         with contextlib.ExitStack() as undo:
@@ -55,7 +56,9 @@ class LlamaEngine:
         self._spell = TokenBytes(self.vocabulary)
         self._abort = AbortFlag(self._context)
         self._sequences = Sequences(self._context, layout)
-        self._saving = Saving(self._sequences, self.name, lambda: cache_settings(self._model, path, self.options))
+        self._saving = Saving(
+            self._sequences, self.name, lambda: cache_settings(self._model, path, self.options, layout)
+        )
         self._source = LlamaSource(self._context, self._saving, self.vocabulary, self._abort)
         self._source.select(self._sequences.current)
         self._reading: Reading | None = None
@@ -63,6 +66,7 @@ class LlamaEngine:
         self._job: Job[tuple[Match, float, float]] | None = None
         self._turn = threading.RLock()
         self._closed = False
+        self._asked_to_stop = False
         #: Set to a dict, it collects the nanoseconds of each part of decoding, call by call.
         self.probe: Probe | None = None
 
@@ -94,6 +98,7 @@ class LlamaEngine:
         """
         started = time.perf_counter()
         with self._turn:
+            self._asked_to_stop = False
             self._wait()
             self._abort.clear()
             tokens = self._prompt_tokens(prompt, max_tokens)
@@ -106,6 +111,8 @@ class LlamaEngine:
                 self._abort,
                 after=lambda: self._settle(loop),
             )
+            if self._asked_to_stop:  # while it waited
+                self._abort.set()
             match, first, last = self._job.result(on_text)
         times = first - started, last - first
         return loop.generation(prompt=len(tokens), reused=match.reused, diverged_at=match.diverged_at, times=times)
@@ -191,26 +198,27 @@ class LlamaEngine:
             rest = list(prompt[len(cache.log) :])
             breaks_off = cache.rewinds and self.options.n_gpu_layers == 0
             self._reading = Reading(rest, self._source.read, self._abort.set, breaks_off=breaks_off)
+            self._reading.start()
             return True
 
     def wait_idle(self, seconds: float | None = None) -> bool:
         reading = self._reading
         return reading is None or reading.wait(seconds)
 
-    def keep(self, prefix: Sequence[int], file: Path) -> None:
+    def keep(self, prefix: Sequence[int], file: Path, *, most: int) -> None:
         with self._turn:
             self._wait()
             if not self._closed:
-                self._saving.keep(prefix, file)
+                self._saving.keep(prefix, file, most=most)
                 self._saving.write_kept()
 
-    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any], most: int) -> bool:
         with self._turn:
             self._wait()
             if self._closed or not prompt:
                 return False
             self._saving.write_kept()
-            return self._saving.save(file, prompt, agent=agent, layout=layout)
+            return self._saving.save(file, prompt, agent=agent, layout=layout, most=most)
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:
         with self._turn:
@@ -248,7 +256,9 @@ class LlamaEngine:
 
     def interrupt(self) -> None:
         """Stop a running `generate` within 200 ms."""
-        self._abort.set()
+        self._asked_to_stop = True
+        if self._reading is None:  # what is read ahead is nobody's turn
+            self._abort.set()
 
     def close(self) -> None:
         """Free the model, ending a running `generate` first. Further use raises ModelError."""

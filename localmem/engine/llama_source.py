@@ -32,9 +32,8 @@ class LlamaSource:
         self._context, self._saving = context, saving
         self._size = vocabulary.size
         self._abort = abort
-        self._n_batch = int(
-            llama_cpp.llama_n_batch(context)
-        )  # never more than n_ctx: llama.cpp aborts on a larger batch
+        # Never more than the context's cells: llama.cpp aborts on a larger batch.
+        self._n_batch = int(llama_cpp.llama_n_batch(context))
         self._batch = llama_cpp.llama_batch_init(self._n_batch, 0, 1)
         for i in range(self._n_batch):  # what no batch changes
             self._batch.n_seq_id[i] = 1

@@ -12,6 +12,7 @@ from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions, build_info
 from localmem.errors import ConfigError
 from localmem.models import choose_n_ctx, locate, read_gguf
+from localmem.models.hashes import HASHES
 
 _ALL_LAYERS = 9999
 
@@ -46,7 +47,7 @@ def load_engine(
         adapter_scale=model.adapter.scale if model.adapter is not None else 1.0,
         sampling=model.sampling,
         reads_ahead=model.idle_rebase,
-        hashes=paths.cache / "hashes.json",
+        hashes=paths.cache / HASHES,
     )
     return LlamaEngine(path, options, name=model.name)
 

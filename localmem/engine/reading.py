@@ -34,11 +34,20 @@ class Reading:
         self._breaks_off = breaks_off
         self._stop = threading.Event()
         self._over = threading.Event()
+        self._gate = threading.Lock()
+        self._begun = False
         #: Tokens read so far.
         self.read = 0
+
+    def start(self) -> None:
+        """Begin. Whoever starts it holds it already, so that an exception in here (Ctrl-C) leaves none behind."""
         threading.Thread(target=self._run, name="localmem-read-ahead", daemon=True).start()
 
     def _run(self) -> None:
+        with self._gate:
+            if self._stop.is_set():
+                return
+            self._begun = True
         size = _BATCH if self._breaks_off else _FIRST_BATCH
         try:
             while self._tokens and not self._stop.is_set():
@@ -58,14 +67,17 @@ class Reading:
         return not self._over.is_set()
 
     def stop(self) -> None:
-        """Until the thread is done with the context."""
+        """Until the thread is done with the context. One that has not begun never will."""
         self._stop.set()
+        with self._gate:
+            if not self._begun:
+                self._over.set()
         if self._breaks_off and self.going_on:
             self._abort()
         self._over.wait()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until all is read, or so long; whether it has ended."""
+        """Until it ends, or so long; whether it has ended."""
         return self._over.wait(seconds)
 
 

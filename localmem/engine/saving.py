@@ -19,6 +19,9 @@ from localmem.engine.kv import SequenceCache, State, common_prefix
 from localmem.engine.sequences import Sequences
 from localmem.engine.snapshot_file import Header, SnapshotError, read_head, read_state, write_snapshot
 
+#: A snapshot that has less in common with a prompt is not worth loading.
+_LEAST = 32
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +31,7 @@ class _Wanted:
 
     prefix: list[int]
     file: Path
+    most: int
     state: State | None = None
 
 
@@ -44,13 +48,18 @@ class Saving:
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self._settings)
+        """Empty where the model's file is gone: then there are no snapshots."""
+        try:
+            return fingerprint(self._settings)
+        except OSError as error:
+            _log.debug("no snapshots: %s", error)
+            return ""
 
     # -- a prefix, once it is read
 
-    def keep(self, prefix: Sequence[int], file: Path) -> None:
-        """Save `prefix` to `file` once it is held."""
-        self._wanted = _Wanted(list(prefix), file)
+    def keep(self, prefix: Sequence[int], file: Path, *, most: int) -> None:
+        """Save `prefix` to `file` once it is held, unless it takes more than `most` bytes."""
+        self._wanted = _Wanted(list(prefix), file, most)
 
     def before_boundary(self, cache: SequenceCache, tokens: Sequence[int]) -> int:
         """How many of `tokens` lead `cache` to just the prefix that is wanted; 0 if they do not, or need not."""
@@ -65,7 +74,7 @@ class Saving:
     def at_boundary(self, cache: SequenceCache) -> None:
         """`cache` holds just the prefix that is wanted: copy its state."""
         if self._wanted is not None:
-            self._wanted.state = cache.state()
+            self._wanted.state = cache.state() if cache.state_bytes() <= self._wanted.most else None
             cache.mark()
 
     def write_kept(self) -> None:
@@ -75,20 +84,20 @@ class Saving:
             return
         state = wanted.state
         if state is None and common_prefix(self._sequences.current.log, wanted.prefix) == len(wanted.prefix):
-            state = self._sequences.state_of(wanted.prefix)
+            state = self._sequences.state_of(wanted.prefix, most=wanted.most)
         if state is not None:
             self._wanted = None
             self._write(wanted.file, self._header("static", len(wanted.prefix), state), wanted.prefix, state)
 
     # -- a conversation
 
-    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
-        """What is held of `prompt` as a snapshot; whether it was written."""
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any], most: int) -> bool:
+        """What is held of `prompt` as a snapshot of at most `most` bytes; whether it was written."""
         longer = [*prompt, -1]
         cache = self._sequences.choose(longer, len(longer))
         cache.fit(longer)  # what was written behind it is gone with that
         tokens = list(cache.log)
-        if not tokens:
+        if not tokens or cache.state_bytes() > most:
             return False
         state = cache.state()
         header = self._header("conversation", len(tokens), state, agent=agent, layout=layout)
@@ -101,20 +110,25 @@ class Saving:
             if header.fingerprint != self.fingerprint:
                 raise SnapshotError("it was made with another model, setting or build of llama.cpp")
             shared = common_prefix(tokens, prompt)
+            if shared < _LEAST:
+                raise SnapshotError("it begins otherwise")
             if not self._sequences.current.rewinds and shared < len(tokens):
                 raise SnapshotError("the conversation has left it, and this model cannot rewind")
             if shared <= self._sequences.current.usable([*prompt, -1]):
                 return 0
-            state = read_state(file)
-        except (SnapshotError, OSError) as reason:
+            state = read_state(file, header)
+        except (SnapshotError, OSError, MemoryError) as reason:
             _log.debug("snapshot %s ignored: %s", file, reason)
             return 0
         self._sequences.forget_ahead()
         if not self._sequences.current.load(tokens, state):
             _log.debug("snapshot %s ignored: llama.cpp cannot read its state", file)
             return 0
-        _log.debug("snapshot %s: %d tokens restored", file, shared)
-        return shared
+        usable = self._sequences.current.usable([*prompt, -1])
+        if not usable:  # a sliding window is restored at its newest place only
+            self._sequences.current.clear()
+        _log.debug("snapshot %s: %d tokens restored", file, usable)
+        return usable
 
     # -- files
 
@@ -142,7 +156,7 @@ class Saving:
     def _write(self, file: Path, header: Header, tokens: Sequence[int], state: State) -> bool:
         try:
             write_snapshot(file, header, tokens, state)
-        except OSError as error:
+        except (SnapshotError, OSError) as error:
             _log.debug("snapshot %s not written: %s", file, error)
             return False
         _log.debug("snapshot %s: %d tokens saved", file, len(tokens))

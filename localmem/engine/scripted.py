@@ -152,10 +152,10 @@ class ScriptedEngine:
     def wait_idle(self, seconds: float | None = None) -> bool:
         return True
 
-    def keep(self, prefix: Sequence[int], file: Path) -> None:
+    def keep(self, prefix: Sequence[int], file: Path, *, most: int) -> None:
         pass
 
-    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any]) -> bool:
+    def save(self, file: Path, prompt: Sequence[int], *, agent: str, layout: Mapping[str, Any], most: int) -> bool:
         return False
 
     def restore(self, file: Path, prompt: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ current one, and the other is emptied. Knows nothing of when, or by whom, anythi
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,19 @@ import llama_cpp
 
 from localmem.engine.kv import SequenceCache, State, common_prefix
 from localmem.models.ram import STEP, spare_cells
+
+
+def original_context(model: Any) -> int:
+    """The window for which a model with LongRoPE has its short factors; 0 for all other models."""
+    architecture = _metadata(model, "general.architecture")
+    value = _metadata(model, f"{architecture}.rope.scaling.original_context_length")
+    return int(value) if value.isdecimal() else 0
+
+
+def _metadata(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(128)
+    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length > 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,9 @@ class Layout:
         sliding = int(llama_cpp.llama_model_n_swa(model))
         window = -(-n_ctx // STEP) * STEP  # as llama.cpp pads it
         spare = spare_cells(n_ctx, sliding=sliding > 0) if reads_ahead else 0
+        original = original_context(model)
+        if not sliding and window <= original < window + spare:
+            spare = (original - window) // STEP * STEP  # with more, LongRoPE would take its factors for long windows
         return cls(window, spare, not recurrent, not (recurrent or sliding), sliding)
 
     @property
@@ -77,11 +94,15 @@ class Sequences:
 
     def choose(self, prompt: Sequence[int], room: int) -> SequenceCache:
         """The sequence that holds most of `prompt`, now the current one, with cells for `room` tokens in all."""
+        self.current.check()
         if self.ahead is None:
             return self.current
+        self.ahead.check()
         if self.ahead.usable(prompt) > self.current.usable(prompt):
             self.current, self.ahead = self.ahead, self.current
             self.forget_ahead()
+            if self.layout.shares:
+                self.current.compact()
         self._shared = min(self._shared, common_prefix(self.current.log, prompt))
         if self.layout.pooled and room + len(self.ahead.log) - self._shared > self.layout.cells:
             self.forget_ahead()
@@ -98,12 +119,14 @@ class Sequences:
 
         A prompt that extends the current sequence is read there: nothing is lost by it.
         """
+        self.current.check()
         longer = [*prompt, -1]
         held = len(self.current.log)
         if self.current.log == list(prompt[:held]):
             return self.current
         if self.ahead is None:
             return None
+        self.ahead.check()
         shared = common_prefix(self.current.log, prompt)
         if self.current.usable(longer) > self.ahead.usable(longer):
             branched = self.ahead.branch(self.current, shared)
@@ -116,12 +139,13 @@ class Sequences:
             return None
         return self.ahead
 
-    def state_of(self, tokens: Sequence[int]) -> State | None:
-        """The state of a sequence that holds just `tokens`; None if it cannot be had."""
+    def state_of(self, tokens: Sequence[int], *, most: int) -> State | None:
+        """The state of a sequence that holds just `tokens`; None if it cannot be had, or has more than `most` bytes."""
         if self.current.log == list(tokens):
-            return self.current.state()
+            return self.current.state() if self.current.state_bytes() <= most else None
         if self._scratch is None or self._scratch.branch(self.current, len(tokens)) < len(tokens):
             return None
-        state = self._scratch.state() if self._scratch.log == list(tokens) else None
+        wanted = self._scratch.log == list(tokens) and self._scratch.state_bytes() <= most
+        state = self._scratch.state() if wanted else None
         self._scratch.clear()
         return state

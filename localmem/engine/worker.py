@@ -1,7 +1,7 @@
 """Runs a generation in a worker thread, so that the main thread is free for Ctrl-C, and carries the interrupt.
 
-All that touches a llama.cpp context runs in the worker: a KeyboardInterrupt, which only ever strikes the main thread,
-can then never fall between what the cache holds and what its log says.
+All that decodes runs in a worker: a KeyboardInterrupt, which only ever strikes the main thread, can then not fall
+between what the cache holds and what its log says. What else touches the cache is checked where it is taken up.
 """
 
 from __future__ import annotations

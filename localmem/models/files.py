@@ -21,6 +21,7 @@ from localmem.errors import ModelError
 from localmem.models import fetch
 from localmem.models.fetch import Progress
 from localmem.models.gguf import read_gguf
+from localmem.models.hashes import HASHES, remember
 
 _STAGING = ".incoming-"
 _ABANDONED_S = 24 * 3600
@@ -90,6 +91,8 @@ def pull(entry: ModelConfig | EmbedderConfig, paths: Paths, progress: Progress |
         if isinstance(entry, ModelConfig):
             read_gguf(fetched.path)
         _put(fetched.path, target, found)
+        if target.is_file():
+            remember(target, found, paths.cache / HASHES)
     return target
 
 

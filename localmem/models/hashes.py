@@ -12,6 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+#: The file in the cache folder that keeps them.
+HASHES = "hashes.json"
+
 _here: dict[str, dict[str, Any]] = {}
 
 
@@ -27,9 +30,16 @@ def file_hash(path: Path, remembered: Path | None = None) -> str:
         return str(entry["sha256"])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _here[str(path)] = {"state": state, "sha256": digest}
-    _write(remembered, {**_read(remembered), str(path): _here[str(path)]})
+    remember(path, digest, remembered)
     return digest
+
+
+def remember(path: Path, digest: str, remembered: Path | None) -> None:
+    """Note the hash of `path`, which was just computed."""
+    path = path.resolve()
+    stat = path.stat()
+    _here[str(path)] = {"state": [stat.st_size, stat.st_mtime_ns, stat.st_ino], "sha256": digest}
+    _write(remembered, {**_read(remembered), str(path): _here[str(path)]})
 
 
 def _read(remembered: Path | None) -> dict[str, dict[str, Any]]:

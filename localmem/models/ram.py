@@ -52,8 +52,9 @@ def spare_cells(n_ctx: int, *, sliding: bool = False) -> int:
 def memory_estimate(info: GGUFInfo, model: ModelConfig, n_ctx: int) -> int:
     """Weights + KV cache with the spare cells of `idle_rebase` + compute buffer, for a window of `n_ctx` tokens.
 
-    The state of recurrent layers is left out: kilobytes. The rest came within 4 % of the buffers that llama.cpp reports
-    for two models at windows of 2,048 to 8,192, each with and without spare cells, flash attention and quantised types.
+    The state of recurrent layers and its checkpoints (at most 128 MB) are left out. The rest came within 4 % of the
+    buffers that llama.cpp reports for two models at windows of 2,048 to 8,192, each with and without spare cells, flash
+    attention and quantised types.
     """
     sliding = bool(info.sliding_window)
     window = -(-n_ctx // STEP) * STEP
