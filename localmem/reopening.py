@@ -73,13 +73,14 @@ class Reopening:
         static = prefix.tokens if self._is_as_shipped() else list(prefix.system)
         conversation = self._snapshots.conversation(self._agent, fingerprint)
         file_of_static = self._snapshots.static(fingerprint, static)
-        for file in (conversation, file_of_static, self._snapshots.static(fingerprint, prefix.system)):
+        files = (conversation, file_of_static, self._snapshots.static(fingerprint, prefix.system))
+        for file in dict.fromkeys(files):
             if restored := self._engine.restore(file, prompt):
                 self.restored = restored
                 self._snapshots.touch(file)
                 self._on_disk = prompt[:restored] if file == conversation else []
         with suppress(OSError):  # a folder that is not ours
-            if not file_of_static.exists():
+            if self.restored < len(static) and not file_of_static.exists():
                 self._engine.keep(static, file_of_static, most=self._snapshots.budget)
 
     def _is_as_shipped(self) -> bool:

@@ -134,7 +134,10 @@ def _summarize(conversation: Conversation, _: str) -> None:
         say("There is nothing to summarize yet.")
         return
     conversation.turn(lambda _: agent.summarize())
-    say(f"summarized: {before} tokens before, {agent.context.tokens} now")
+    if agent.context.pending is None:
+        say(f"summarized: {before} tokens before, {agent.context.tokens} now")
+    else:
+        say(f"summarized: {before} tokens now, {len(agent.context.coming)} once what is kept has been read anew")
 
 
 def _search(conversation: Conversation, text: str) -> None:
