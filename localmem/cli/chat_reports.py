@@ -53,7 +53,7 @@ def print_context(agent: Agent) -> None:
     say(f"{'n_ctx'.ljust(widest)}  {report['n_ctx']:6}, of which {report['reserve']} are reserved for what comes next")
     rebases = ", ".join(f"{cause} {count}" for cause, count in report["rebases"].items())
     if report["pending"] is not None:
-        say(f"paged out: {report['pending']} tokens are left once they have been read anew, while nothing else is asked")
+        say(f"paged out: {report['pending']} tokens are left once they have been read anew, in idle time")
     say(f"prefix rebuilt: {rebases or 'never'}; the cache was last left in: {report['diverged_in'] or 'nowhere'}")
 
 
