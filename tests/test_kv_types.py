@@ -108,7 +108,7 @@ def test_what_is_done_to_a_cache_can_be_done_to_it(
     for again in (prompt, other, prompt):
         found = logits_after(engine, again)
     assert distance(found, cold) < 1e-3
-    assert engine.save(tmp_path / "own.kv", agent="own", layout={})
+    assert engine.save(tmp_path / "own.kv", prompt, agent="own", layout={}, most=1 << 30)
     fresh = load_engine(model)
     assert fresh.restore(tmp_path / "own.kv", [*prompt, 7]) == len(prompt)
     assert distance(logits_after(fresh, [*prompt, 7]), logits_after(engine, [*prompt, 7])) < 1e-3
