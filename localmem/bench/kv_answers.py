@@ -92,7 +92,7 @@ class Quiz:
         word = words[self._which]
         if what == "tell":
             self._told[number] = turn
-            self._side.say(said.format(word), turn, [_saved(saved.format(word)), _noted()])
+            self._side.say(said.format(word), turn, [_saved(saved.format(word)), _noted(number)])
             return None
         answer = self._side.say(question, turn, [])
         return Answered(self._side.policy, self._which, question, word, answer, self._told[number], turn)
@@ -102,8 +102,20 @@ def _saved(text: str) -> str:
     return write_call("Save it.", "core_memory_append", {"block": "human", "content": text})
 
 
-def _noted() -> str:
-    return write_call("Answer.", "send_message", {"message": "I will remember that."})
+#: In turn: a small model that has given one answer ten times gives it an eleventh time, whatever it is asked.
+_THANKS = (
+    "Thank you for telling me!",
+    "Good to know.",
+    "Got it, I have written it down.",
+    "How nice! I keep that in mind.",
+    "Noted.",
+    "That is good to hear, thanks.",
+    "I see! I saved it.",
+)
+
+
+def _noted(number: int) -> str:
+    return write_call("Answer.", "send_message", {"message": _THANKS[number % len(_THANKS)]})
 
 
 def run_answers(
