@@ -117,11 +117,11 @@ class Dictated:
         """As the engine, under the next answer's own grammar in place of `constraint`."""
         self.began_at.append(time.perf_counter())
         dictated = self._next(constraint)
-        limits: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "on_text": on_text}
-        if dictated is None or constraint is None:
-            done = self._engine.generate(prompt, constraint=constraint, temperature=0.0, **limits)
-        else:
-            done = self._engine.generate(prompt, constraint=Spelling(dictated, constraint), temperature=0.0, **limits)
+        if dictated is not None and constraint is not None:
+            constraint = Spelling(dictated, constraint)
+        done = self._engine.generate(
+            prompt, constraint=constraint, max_tokens=max_tokens, temperature=0.0, seed=seed, on_text=on_text
+        )
         if done.finish == "interrupted" or self._stopped:
             raise KeyboardInterrupt
         if dictated is not None and done.text != dictated:

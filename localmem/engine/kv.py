@@ -80,6 +80,10 @@ class SequenceCache:
             return length
         if self.rewinds:
             return length if self._window_is_whole(length) else 0
+        return self._checkpoint(length)
+
+    def _checkpoint(self, length: int) -> int:
+        """The last checkpoint up to `length`; 0 if there is none."""
         return max((at for at in self._checkpoints if at <= length), default=0)
 
     def _window_is_whole(self, length: int) -> bool:
@@ -143,7 +147,7 @@ class SequenceCache:
 
     def state_bytes(self) -> int:
         """What `state` would take."""
-        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, self.sequence, 0))
+        return self._size(0)
 
     def state(self) -> State:
         """Everything that the cache holds of this sequence, to be put back by `load`."""
@@ -159,8 +163,11 @@ class SequenceCache:
         self.mark()
         return True
 
+    def _size(self, flags: int) -> int:
+        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, self.sequence, flags))
+
     def _get(self, flags: int) -> State:
-        size = int(llama_cpp.llama_state_seq_get_size_ext(self._context, self.sequence, flags))
+        size = self._size(flags)
         state: State = np.empty(size, np.uint8)
         written = llama_cpp.llama_state_seq_get_data_ext(self._context, _bytes(state), size, self.sequence, flags)
         return state[:written]
@@ -185,7 +192,7 @@ class SequenceCache:
     def resync(self) -> None:
         """After a decode that failed or was aborted: keep only what the cache really holds."""
         if not self.rewinds:  # the state of a batch that broke off is spoilt, whatever its position says
-            last = max((at for at in self._checkpoints if at <= len(self.log)), default=0)
+            last = self._checkpoint(len(self.log))
             if last == 0 or not self._cut(last):
                 self.clear()
             return

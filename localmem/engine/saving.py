@@ -17,7 +17,7 @@ from typing import Any
 from localmem.engine.fingerprint import fingerprint
 from localmem.engine.kv import SequenceCache, State, common_prefix
 from localmem.engine.sequences import Sequences
-from localmem.engine.snapshot_file import Header, SnapshotError, read_head, read_state, write_snapshot
+from localmem.engine.snapshot_file import Header, Kind, SnapshotError, read_head, read_state, write_snapshot
 
 #: A snapshot that has less in common with a prompt is not worth loading.
 _LEAST = 32
@@ -134,7 +134,7 @@ class Saving:
 
     def _header(
         self,
-        kind: Any,
+        kind: Kind,
         n_tokens: int,
         state: State,
         *,

@@ -21,7 +21,7 @@ from localmem.errors import ModelError
 from localmem.models import fetch
 from localmem.models.fetch import Progress
 from localmem.models.gguf import read_gguf
-from localmem.models.hashes import HASHES, remember
+from localmem.models.hashes import HASHES, digest_file, remember
 
 _STAGING = ".incoming-"
 _ABANDONED_S = 24 * 3600
@@ -118,15 +118,10 @@ def check(entry: ModelConfig | EmbedderConfig, paths: Paths) -> str:
 def digest(path: Path) -> str:
     """The sha256 of a file; of a folder, that of the listing which the bundled models.yaml describes."""
     if path.is_file():
-        return _digest_file(path)
+        return digest_file(path)
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    listing = "".join(f"{_digest_file(path / name)}  {name}\n" for name in names)
+    listing = "".join(f"{digest_file(path / name)}  {name}\n" for name in names)
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _note(path: Path) -> Path:

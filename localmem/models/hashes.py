@@ -28,10 +28,15 @@ def file_hash(path: Path, remembered: Path | None = None) -> str:
     if isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str):
         _here[str(path)] = entry
         return str(entry["sha256"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_file(path)
     remember(path, digest, remembered)
     return digest
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex, read now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remember(path: Path, digest: str, remembered: Path | None) -> None:
