@@ -1,0 +1,130 @@
+"""Records: the traces of many scenarios in one file, made by several processes, the same for the same seed.
+
+    python -m training.records train --count 3000 --out build/adapter/train.npz
+
+A record's tokens are one int32 array after another; `written` holds for each generation its record and its range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.recorder import Recorder, Trace
+from training.texts import KINDS, load
+
+_N_CTX = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What main context held: `tokens`, and the ranges of them that the model wrote."""
+
+    tokens: NDArray[np.int32]
+    written: tuple[tuple[int, int], ...]
+
+
+def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]]:
+    """The traces of each of `seeds`."""
+    from localmem.config import Paths, load_config
+    from localmem.engine.load import load_engine
+    from localmem.memory.embedder import SentenceEmbedder
+    from localmem.models import locate_embedder
+    from training.compose import compose
+
+    config = load_config()
+    chosen = config.embedder(None)
+    embedder = SentenceEmbedder(locate_embedder(chosen, Paths.default()), chosen.name)
+    engine = load_engine("smollm2-135m", n_ctx=_N_CTX)
+    try:
+        recorder, texts = Recorder(engine, embedder), load(split)
+        for seed in seeds:
+            yield seed, recorder.record(compose(texts, seed))
+    finally:
+        engine.close()
+        embedder.close()
+
+
+def _some(given: tuple[str, Sequence[int], Any]) -> None:
+    split, seeds, queue = given
+    for seed, made in traces(split, seeds):
+        queue.put((seed, made))
+    queue.put(None)
+
+
+def make(split: str, count: int, processes: int) -> dict[int, list[Trace]]:
+    """The traces of seeds 0 to `count` - 1."""
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue()
+    parts = [range(start, count, processes) for start in range(processes)]
+    workers = [context.Process(target=_some, args=((split, part, queue),), daemon=True) for part in parts]
+    for worker in workers:
+        worker.start()
+    found: dict[int, list[Trace]] = {}
+    running, begun = len(workers), time.monotonic()
+    while running:
+        item = queue.get(timeout=300)
+        if item is None:
+            running -= 1
+            continue
+        found[item[0]] = item[1]
+        if len(found) % 200 == 0:
+            print(f"{len(found)} of {count} scenarios, {time.monotonic() - begun:.0f} s", flush=True)
+    return dict(sorted(found.items()))
+
+
+def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
+    """Write records down; what they hold, JSON-ready."""
+    records = [trace for made in found.values() for trace in made]
+    lengths = [len(trace.tokens) for trace in records]
+    tokens = np.concatenate([np.array(trace.tokens, np.int32) for trace in records])
+    rows = [(i, *span) for i, trace in enumerate(records) for span in trace.written]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), written=np.array(rows))
+    kinds = Counter(kind for trace in records for _, kind in trace.kinds)
+    return {
+        "scenarios": len(found),
+        "records": len(records),
+        "calls": len(rows),
+        "tokens": int(tokens.size),
+        "written": int(sum(end - start for _, start, end in rows)),
+        "kinds": dict(kinds.most_common()),
+        "data": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
+    }
+
+
+def read(file: Path) -> list[Record]:
+    """The records of a file."""
+    with np.load(file) as data:
+        ends = np.cumsum(data["lengths"])
+        parts = np.split(data["tokens"], ends[:-1])
+        spans: dict[int, list[tuple[int, int]]] = {}
+        for record, start, end in data["written"].tolist():
+            spans.setdefault(record, []).append((start, end))
+    return [Record(part, tuple(spans.get(i, ()))) for i, part in enumerate(parts)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.records", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("split", choices=["train", "dev", "test"])
+    parser.add_argument("--count", type=int, default=3000, help="scenarios (default: 3000)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    print({kind: len(load(options.split)[kind]) for kind in KINDS})
+    print(json.dumps(write(make(options.split, options.count, options.processes), options.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Turns about core memory: facts told, corrected, taken back and asked for; alone, in passing, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.scenario import Call, Expected, Turn
+from training.texts import fill
+from training.world import Fact, World
+
+_SAVE = ("New fact about the user; save it.", "A lasting fact; save it.", "Worth remembering; save it.")
+_SAVE_SEVERAL = ("Several new facts; save each on a line of its own.",)
+_SAVED = ("Saved; answer.",)
+_CHANGE = ("A fact has changed; correct the line.",)
+_CHANGED = ("Corrected; answer.",)
+_FORGET = ("The user wants this forgotten; remove the line.",)
+_PASSING = ("A fact in passing; save it first.",)
+_KNOWN = ("Core memory says so already; nothing to save.",)
+
+
+def say(thought: str, message: str) -> Call:
+    return Call(thought, "send_message", {"message": message})
+
+
+def append(thought: str, content: str) -> Call:
+    return Call(thought, "core_memory_append", {"block": "human", "content": content})
+
+
+def replace(thought: str, old: str, new: str) -> Call:
+    arguments = {"block": "human", "old_content": old, "new_content": new}
+    return Call(thought, "core_memory_replace", arguments)
+
+
+def told(world: World) -> Turn | None:
+    """A fact: saved."""
+    fact = world.new_fact()
+    if fact is None:
+        return None
+    text = world.pick(fact.item["tell"], fact.values)
+    calls = (
+        append(world.rng.choice(_SAVE), fact.line),
+        say(world.rng.choice(_SAVED), world.pick(fact.item["ack"], fact.values)),
+    )
+    world.facts.append(fact)
+    expected = Expected("fact", ("core_memory_append",), fact=(fact.values["v"],), line=fact.line)
+    return Turn(text, calls, expected, gist=f"The user told: {fact.line}")
+
+
+def told_several(world: World) -> Turn | None:
+    """Two or three facts in one message: one call, a line each."""
+    facts = [fact for _ in range(world.rng.choice((2, 2, 3))) if (fact := world.new_fact()) is not None]
+    if len(facts) < 2:
+        return None
+    glue = world.rng.choice((" ", " ", " And ", " Also: ", "\n"))
+    said = [world.pick(sorted(fact.item["tell"], key=len)[:6], fact.values) for fact in facts]
+    text = said[0] + "".join(_joined(glue, part) for part in said[1:])
+    lines = [fact.line for fact in facts]
+    ack = world.pick(
+        (
+            "Thank you, I have saved all of that.",
+            "Noted, all of it.",
+            "Got it! I will remember these.",
+            "I have written down: {all}.",
+            "All saved: {all}.",
+        ),
+        {"all": "; ".join(lines)},
+    )
+    calls = (append(_SAVE_SEVERAL[0], "\n".join(lines)), say(world.rng.choice(_SAVED), ack))
+    world.facts += facts
+    several = ("core_memory_append",) * len(facts)
+    expected = Expected(
+        "several facts",
+        ("core_memory_append",),
+        also=(several,),
+        fact=tuple(fact.values["v"] for fact in facts),
+        line="\n".join(lines),
+    )
+    return Turn(text, calls, expected, gist="The user told: " + "; ".join(lines))
+
+
+def _joined(glue: str, part: str) -> str:
+    return glue + part if glue.strip() in ("", "Also:") or not part[1:2].islower() else glue + part[0].lower() + part[1:]
+
+
+def told_again(world: World) -> Turn | None:
+    """What core memory says already: not saved twice."""
+    facts = [fact for fact in world.facts if fact.item["tell"]]
+    if not facts:
+        return None
+    fact = world.rng.choice(facts)
+    text = world.pick(sorted(fact.item["tell"], key=len)[:4], fact.values)
+    reply = world.pick(("Yes, I remember: {line}.", "I know, that is in my memory: {line}."), {"line": fact.line})
+    return Turn(text, (say(_KNOWN[0], reply),), Expected("known fact"), gist="")
+
+
+def changed(world: World) -> Turn | None:
+    """A correction: the line as it stands is replaced."""
+    facts = [fact for fact in world.facts if fact.item.get("change")]
+    if not facts:
+        return None
+    fact = world.rng.choice(facts)
+    old, before = fact.line, fact.values["v"]
+    kept = {slot: value for slot, value in fact.values.items() if slot != "v"}
+    new = Fact(fact.item, world.texts.draw(fact.item, world.rng, {**kept, "old": before}))
+    values = {**new.values, "old": before}
+    if new.values["v"] == before or new.line == old:
+        return None
+    text = world.pick(fact.item["change"], values)
+    calls = (
+        replace(world.rng.choice(_CHANGE), old, new.line),
+        say(world.rng.choice(_CHANGED), world.pick(fact.item["changed"], values)),
+    )
+    world.facts[world.facts.index(fact)] = new
+    expected = Expected(
+        "correction", ("core_memory_replace",), fact=(new.values["v"],), line=new.line, old=old
+    )
+    return Turn(text, calls, expected, gist=f"The user corrected {old!r} to {new.line!r}")
+
+
+def forgotten(world: World) -> Turn | None:
+    """A line is taken back."""
+    facts = [fact for fact in world.facts if fact.item.get("forget")]
+    if not facts:
+        return None
+    fact = world.rng.choice(facts)
+    text = world.pick(fact.item["forget"], fact.values)
+    reply = world.pick(("Done, I have removed it.", "I have forgotten it.", "It is gone from my memory."))
+    calls = (replace(_FORGET[0], fact.line, ""), say("Removed; answer.", reply))
+    world.facts.remove(fact)
+    return Turn(text, calls, Expected("forget", ("core_memory_replace",), old=fact.line), gist="")
+
+
+def asked(world: World) -> Turn | None:
+    """A question that core memory answers: no search."""
+    if not world.facts:
+        return None
+    fact = world.rng.choice(world.facts)
+    text = world.pick(fact.item["ask"], fact.values)
+    reply = world.pick(fact.item["answer"], fact.values)
+    expected = Expected("core question", answer=(fact.values["v"],))
+    return Turn(text, (say(f"Core memory says: {fact.line}", reply),), expected)
+
+
+def in_passing(world: World) -> Turn | None:
+    """A fact inside a request: saved, then the request is answered."""
+    item = world.item("passing")
+    if item is None:
+        return None
+    values = world.texts.draw(item, world.rng)
+    line = fill(item["line"], values)
+    calls = (append(_PASSING[0], line), say(world.rng.choice(_SAVED), world.pick(item["reply"], values)))
+    expected = Expected(
+        "fact in passing", ("core_memory_append",), fact=tuple(_in_line(item["line"], values)), line=line
+    )
+    return Turn(world.pick(item["say"], values), calls, expected, gist=f"The user told: {line}")
+
+
+def _in_line(template: str, values: dict[str, str]) -> Sequence[str]:
+    return [value for slot, value in values.items() if "{" + slot + "}" in template]
+
+
+def changed_and_asked(world: World) -> Turn | None:
+    """A correction and a question that core memory answers, in one message."""
+    if len(world.facts) < 2:
+        return None
+    correction = changed(world)
+    if correction is None:
+        return None
+    changed_line = correction.expected.line
+    others = [fact for fact in world.facts if fact.line != changed_line]
+    if not others:
+        return None
+    fact = world.rng.choice(others)
+    question, answer = world.pick(fact.item["ask"], fact.values), world.pick(fact.item["answer"], fact.values)
+    text = f"{correction.text} {question}"
+    reply = f"{correction.calls[-1].arguments['message']} {answer}"
+    calls = (correction.calls[0], say(f"Corrected; core memory says: {fact.line}", reply))
+    expected = Expected(
+        "correction and question",
+        ("core_memory_replace",),
+        fact=correction.expected.fact,
+        line=changed_line,
+        old=correction.expected.old,
+        answer=(fact.values["v"],),
+    )
+    return Turn(text, calls, expected, gist=correction.gist)

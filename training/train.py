@@ -1,0 +1,245 @@
+"""Trains a LoRA on records, on the dequantised weights of the model's own GGUF file. Seeded; goes on where it stopped.
+
+    python -m training.train --data build/adapter/train.npz --out build/adapter/lora --minutes 40
+
+Only what the model itself is to write counts: its calls, up to the token that ends them. Weights and activations are
+bfloat16, what is trained has a float32 master copy. One pass over the data at most; `--minutes` sets how much of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.records import Record, read
+
+_CHUNK = 512  # positions whose logits exist at one time: the vocabulary is large
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train. `batch` is tokens a step, `micro` tokens at one time; `most` tokens of a longer record are left out."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    learning_rate: float = 8e-4
+    warmup: int = 10
+    batch: int = 6144
+    micro: int = 6144
+    most: int = 2400
+    seed: int = 7
+    steps: int = 300
+
+
+def load_base(gguf: Path) -> Any:
+    """The model of a GGUF file, dequantised, as transformers knows it."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16)
+
+
+def with_lora(model: Any, plan: Plan) -> Any:
+    """The model with a LoRA on all its linear layers but the vocabulary's."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout, target_modules="all-linear", bias="none"
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+# -- batches
+
+
+def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
+    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed."""
+    rng = random.Random(plan.seed)
+    fitting = [record for record in records if len(record.tokens) <= plan.most]
+    while True:
+        rng.shuffle(fitting)
+        for start in range(0, len(fitting), 64):
+            group = sorted(fitting[start : start + 64], key=lambda record: len(record.tokens))
+            made: list[list[Record]] = [[]]
+            for record in group:
+                if made[-1] and (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
+                    made.append([])
+                made[-1].append(record)
+            rng.shuffle(made)
+            yield from made
+
+
+def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor]:
+    """Ids of shape (records, longest), padded at their ends; and the flat positions before each token that counts."""
+    longest = max(len(record.tokens) for record in batch)
+    ids = np.zeros((len(batch), longest), np.int64)
+    places: list[int] = []
+    for row, record in enumerate(batch):
+        ids[row, : len(record.tokens)] = record.tokens
+        for start, end in record.written:
+            places += range(row * longest + start - 1, row * longest + min(end, len(record.tokens)) - 1)
+    return torch.from_numpy(ids), torch.tensor(places)
+
+
+def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, int]:
+    """The sum of the losses of what the model is to write, in nats, and how many tokens that is.
+
+    Padding stands behind everything, so that causal attention alone keeps it out.
+    """
+    ids, places = tensors(batch)
+    base = model.get_base_model()
+    hidden = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
+    wanted = ids.flatten()[places + 1]
+    total = torch.zeros(())
+    for start in range(0, len(places), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        total = total + torch.utils.checkpoint.checkpoint(
+            _chunk_loss, base.lm_head, hidden[places[part]], wanted[part], use_reentrant=False
+        )
+    return total, len(places)
+
+
+def _chunk_loss(head: nn.Module, hidden: Tensor, wanted: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(head(hidden).float(), wanted, reduction="sum")
+
+
+# -- training
+
+
+class Trainer:
+    """A LoRA, its float32 master copy and its optimizer."""
+
+    def __init__(self, model: Any, plan: Plan, out: Path) -> None:
+        self.model, self.plan, self.out = model, plan, out
+        self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.master = {name: p.detach().float().clone() for name, p in self.weights.items()}
+        self.optimizer = torch.optim.AdamW(self.master.values(), lr=plan.learning_rate, weight_decay=0.0)
+        self.step = 0
+        self.seconds = 0.0
+
+    def learn(self, batch: Sequence[Record]) -> float:
+        """One step; the mean loss of a token, in nats."""
+        begun = time.monotonic()
+        total, count = loss_of(self.model, batch)
+        (total / count).backward()
+        for name, weight in self.weights.items():
+            assert weight.grad is not None
+            self.master[name].grad, weight.grad = weight.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(list(self.master.values()), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        self.optimizer.step()
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.master[name])
+        self.step += 1
+        self.seconds += time.monotonic() - begun
+        return float(total.detach()) / count
+
+    def rate(self) -> float:
+        """Linear warm-up, then a cosine down to a twentieth."""
+        plan = self.plan
+        if self.step < plan.warmup:
+            return plan.learning_rate * (self.step + 1) / plan.warmup
+        done = min(1.0, (self.step - plan.warmup) / max(1, plan.steps - plan.warmup))
+        return plan.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def save(self) -> None:
+        """Write all that a later run needs to go on, whole or not at all."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "plan": asdict(self.plan),
+            "step": self.step,
+            "seconds": self.seconds,
+            "master": self.master,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.out / "state.partial"
+        torch.save(state, partial)
+        partial.replace(self.out / "state.pt")
+
+    def restore(self) -> None:
+        """Go on where an earlier run stopped, if there is one under the same plan."""
+        file = self.out / "state.pt"
+        if not file.exists():
+            return
+        state = torch.load(file, weights_only=True)
+        if {**state["plan"], "steps": 0} != {**asdict(self.plan), "steps": 0}:
+            raise SystemExit(f"{file} is of another plan; remove it, or give another --out.")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                self.master[name].copy_(state["master"][name])
+                weight.copy_(self.master[name])
+
+    @torch.no_grad()
+    def measured(self, records: Sequence[Record]) -> float:
+        """The mean loss of a token of `records`, in nats."""
+        sums = [loss_of(self.model, [record]) for record in records]
+        return sum(float(total) for total, _ in sums) / sum(count for _, count in sums)
+
+
+def train(trainer: Trainer, records: Sequence[Record], dev: Sequence[Record], *, every: int = 40) -> None:
+    """All steps of the plan that are not done yet."""
+    plan = trainer.plan
+    for number, batch in enumerate(batches(records, plan)):
+        if number < trainer.step:
+            continue
+        if trainer.step >= plan.steps:
+            break
+        loss = trainer.learn(batch)
+        if trainer.step % 5 == 0:
+            rest = trainer.seconds / trainer.step * (plan.steps - trainer.step)
+            print(f"step {trainer.step}/{plan.steps} loss {loss:.4f} rest {rest / 60:.0f} min", flush=True)
+        if trainer.step % every == 0 or trainer.step == plan.steps:
+            trainer.save()
+            print(json.dumps({"step": trainer.step, "dev": round(trainer.measured(dev), 4)}), flush=True)
+
+
+def base_file() -> Path:
+    """The GGUF file of the bundled model, as it was fetched."""
+    from localmem.config import Paths, load_config
+    from localmem.models.files import place
+
+    return place(load_config().model("smollm2-135m").source, Paths.default())
+
+
+def main() -> None:
+    options = _options()
+    torch.manual_seed(options.seed)
+    plan = Plan(
+        rank=options.rank, alpha=2 * options.rank, learning_rate=options.rate, steps=options.steps, seed=options.seed
+    )
+    trainer = Trainer(with_lora(load_base(base_file()), plan), plan, options.out)
+    trainer.restore()
+    dev = read(options.dev)[: options.dev_records] if options.dev else []
+    train(trainer, read(options.data), dev)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="records to learn from")
+    parser.add_argument("--dev", type=Path, help="records to watch the loss on")
+    parser.add_argument("--dev-records", type=int, default=24)
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the LoRA; an unfinished one goes on")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=8e-4, help="learning rate (default: 0.0008)")
+    parser.add_argument("--seed", type=int, default=7)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
