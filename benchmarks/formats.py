@@ -1,6 +1,6 @@
-"""BFCL: how often a model's call is right, constrained and free, thinking first or not, in JSON or as the model would.
+"""Call formats on BFCL: how often a call is right, constrained or free, thinking first or not, in JSON or natively.
 
-    python -m benchmarks.calls [--model M] [--suite S] [--cases N] [--ways W,W] [--out FILE [--resume]] [--json]
+    python -m benchmarks.formats [--model M] [--suite S] [--cases N] [--ways W,W] [--out FILE [--resume]] [--json]
 
 Each case is asked in every way (see `asking`), greedily, and the call compared with BFCL's answer as BFCL does it (see
 `bfcl`). A free text is searched for its first call, code fences and words around it tolerated, and is stopped there; of
@@ -87,7 +87,7 @@ def ask_all(
 def head(model: str, max_tokens: int) -> Row:
     """The first line of a file of results: what a run that goes on with it must have in common."""
     return {
-        "benchmark": "calls",
+        "benchmark": "formats",
         "model": model,
         "max_tokens": max_tokens,
         "prompts": PROMPTS,
@@ -115,7 +115,7 @@ def summary(model: str, rows: Sequence[Row], ways: Sequence[str]) -> Row:
     parts = {"both": suites} if len(suites) > 1 else {}
     parts |= {suite: [suite] for suite in suites}
     return {
-        "benchmark": "calls",
+        "benchmark": "formats",
         "model": model,
         "accuracy": {part: {way: _accuracy(_of(rows, way, within)) for way in ways} for part, within in parts.items()},
         "pairs": {
@@ -247,7 +247,7 @@ def _ways(given: str) -> list[str]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", help="a name of models.yaml or a GGUF file (default: the default model)")
     parser.add_argument("--suite", choices=[*SUITES, "both"], default="both")
     parser.add_argument("--cases", type=int, default=200, help="of each suite (default: 200)")

@@ -1,4 +1,4 @@
-"""The accuracy benchmark: what is asked, how an answer is read, how sure a figure is, and runs from end to end."""
+"""The benchmark of call formats: what is asked, how an answer is read, how sure a figure is, and runs from end to end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import calls
+from benchmarks import formats
 from benchmarks.asking import WAYS, read_json
 from benchmarks.bfcl import Case, data_folder
 from benchmarks.intervals import paired, wilson
@@ -128,7 +128,7 @@ def script(prompt: str) -> str:
 
 def test_a_run_from_end_to_end_and_its_resumption(tmp_path: Path) -> None:
     engine = ScriptedEngine(script=script)
-    figures = calls.run(engine, [LISBON, PORTO], options(tmp_path))
+    figures = formats.run(engine, [LISBON, PORTO], options(tmp_path))
     assert set(figures["accuracy"]) == {"both", "simple_python", "multiple"}
     for way in JSON_WAYS:
         whole = figures["accuracy"]["both"][way.name]
@@ -140,46 +140,46 @@ def test_a_run_from_end_to_end_and_its_resumption(tmp_path: Path) -> None:
         "thought - function",
         "thought - plain",
     }
-    assert "1/2  50.0%" in calls.report(figures)
+    assert "1/2  50.0%" in formats.report(figures)
 
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     assert len(lines) == 1 + 2 * len(JSON_WAYS)
     with pytest.raises(SystemExit, match="--resume"):
-        calls.run(engine, [LISBON, PORTO], options(tmp_path))
+        formats.run(engine, [LISBON, PORTO], options(tmp_path))
     # Killed within a line: that result is asked for again, the others are not.
     (tmp_path / "out.jsonl").write_text("".join(lines[:4]) + lines[4][:20])
     asked = ScriptedEngine(script=script)
-    again = calls.run(asked, [LISBON, PORTO], options(tmp_path, resume=True))
+    again = formats.run(asked, [LISBON, PORTO], options(tmp_path, resume=True))
     assert len(asked.prompts) == 2 * len(JSON_WAYS) - 3
     assert again["accuracy"]["both"]["plain"]["right"] == 1
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(lines)
     with pytest.raises(SystemExit, match="another"):
-        calls.run(engine, [LISBON], options(tmp_path, resume=True, max_tokens=99))
+        formats.run(engine, [LISBON], options(tmp_path, resume=True, max_tokens=99))
 
 
 def test_a_free_model_is_stopped_at_its_first_call_and_may_write_none(tmp_path: Path) -> None:
     right = '{"thought": "t", "function": "get.weather", "arguments": {"city": "Lisbon"}}'
     engine = ScriptedEngine([f"Well: {right} And then", "Nothing."])
-    free = calls.ask(engine, LISBON, WAYS["thought-free"], 200)
+    free = formats.ask(engine, LISBON, WAYS["thought-free"], 200)
     assert (free["right"], free["form"], free["finish"]) == (True, "found", "interrupted")
     assert free["text"].endswith("}}")
-    none = calls.ask(engine, LISBON, WAYS["thought-free"], 200)
+    none = formats.ask(engine, LISBON, WAYS["thought-free"], 200)
     assert (none["right"], none["error"], none["form"]) == (False, "no call", "none")
 
 
 def test_a_native_way_is_left_out_where_the_template_has_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = calls.run(ScriptedEngine(script=script), [LISBON], options(tmp_path, ways=["plain", "native"]))
+    figures = formats.run(ScriptedEngine(script=script), [LISBON], options(tmp_path, ways=["plain", "native"]))
     assert list(figures["accuracy"]["multiple"]) == ["plain"]
     assert "left out: native" in capsys.readouterr().err
 
 
-def test_calls_of_a_real_model(tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_formats_of_a_real_model(tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not data_folder("bfcl").is_dir():
         pytest.skip(f"no BFCL cases in {data_folder('bfcl')}")
     arguments = ["--model", str(tiny_model_path), "--cases", "1", "--threads", "1", "--n-ctx", "2048"]
-    calls.main([*arguments, "--ways", "plain-free,thought", "--out", str(tmp_path / "out.jsonl")])
+    formats.main([*arguments, "--ways", "plain-free,thought", "--out", str(tmp_path / "out.jsonl")])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     for suite in ("simple_python", "multiple"):
         # Random weights: what is constrained is a call all the same, what is free is none.
@@ -189,5 +189,5 @@ def test_calls_of_a_real_model(tiny_model_path: Path, tmp_path: Path, capsys: py
 
 
 def test_it_says_so_where_there_are_no_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    calls.main(["--data", str(tmp_path / "absent")])
+    formats.main(["--data", str(tmp_path / "absent")])
     assert capsys.readouterr().out.startswith("skipped: there is no")
