@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Array = list[Any]
 
 #: A language model's least metadata.
@@ -67,3 +69,32 @@ def write_gguf(path: Path, values: Mapping[str, Any] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gguf_bytes(values))
     return path
+
+
+def write_lora(
+    path: Path, tensors: Mapping[str, np.ndarray], values: Mapping[str, Any] | None = None, *, alpha: float = 32.0
+) -> Path:
+    """A LoRA: `tensors` are the factors by their whole names, `values` go over the metadata (None removes one)."""
+    own = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+    merged = own | {"adapter.lora.alpha": alpha} | dict(values or {})
+    merged = {key: value for key, value in merged.items() if value is not None}
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(merged))
+    head += b"".join(text(key) + value_bytes(value) for key, value in merged.items())
+    data = b""
+    for name, array in tensors.items():
+        head += tensor_bytes(name, array.shape[::-1], 1 if array.dtype == np.float16 else 0, len(data))
+        data += array.tobytes() + bytes(-array.nbytes % 32)
+    path.write_bytes(head + bytes(-len(head) % 32) + data)
+    return path
+
+
+def factors(
+    shapes: Mapping[str, tuple[int, int]], *, rank: int = 4, seed: int = 0, size: float = 0.05
+) -> dict[str, np.ndarray]:
+    """Random factors for tensors of these shapes, (rows, columns)."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for name, (rows, columns) in shapes.items():
+        made[f"{name}.lora_a"] = rng.standard_normal((rank, columns)).astype(np.float32)
+        made[f"{name}.lora_b"] = (rng.standard_normal((rows, rank)) * size).astype(np.float16)
+    return made

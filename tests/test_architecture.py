@@ -54,6 +54,7 @@ IMPORTERS = {
     "jsonschema": ("bench/",),
     "yaml": ("config/", "cli/models_file.py", "prefix.py"),
     "platformdirs": ("config/",),
+    "gguf": ("models/merging.py",),
 }
 
 NETWORK = {
@@ -65,7 +66,7 @@ NETWORK = {
 HARMLESS = {"urllib.parse"}
 
 #: What takes long to import.
-HEAVY = ("llama_cpp", "llguidance", "faiss", "tantivy", "sentence_transformers", "torch", "duckdb", "outlines")
+HEAVY = ("llama_cpp", "llguidance", "faiss", "tantivy", "sentence_transformers", "torch", "duckdb", "outlines", "gguf")
 
 
 def name_of(file: Path) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from localmem.config import (
     Adapter,
@@ -16,10 +17,15 @@ from localmem.config import (
     Paths,
     PathSource,
     PypiSource,
+    Quantisation,
     bundled,
     load_config,
 )
 from localmem.errors import ConfigError
+
+
+def merged(default: str, embedding: str, ffn: str) -> Adapter:
+    return Adapter(Path("/a"), merge=Quantisation(default, embedding, ffn))
 
 
 def write(file: Path, text: str) -> Path:
@@ -121,6 +127,13 @@ def test_paths_start_at_the_file_that_names_them(user, paths: Paths) -> None:
         ("sha256: null", "sha256", None),
         (f"sha256: {'AB' * 32}", "sha256", "ab" * 32),
         ("adapter: /a.gguf", "adapter", Adapter(Path("/a.gguf"))),
+        ("adapter: {package: a.gguf}", "adapter", Adapter(ROOT / "localmem" / "adapters" / "a.gguf")),
+        (f"adapter: {{path: /a.gguf, sha256: {'AB' * 32}}}", "adapter", Adapter(Path("/a.gguf"), 1.0, "ab" * 32)),
+        ("adapter: {path: /a, merge: q8_0}", "adapter", merged("q8_0", "q8_0", "q8_0")),
+        ("adapter: {path: /a, merge: {default: q8_0, ffn: q4_0}}", "adapter", merged("q8_0", "q8_0", "q4_0")),
+        ("adapter: {path: /a, merge: {default: q4_0, embedding: f16}}", "adapter", merged("q4_0", "f16", "q4_0")),
+        ("adapter: {path: /a, merge: null}", "adapter", Adapter(Path("/a"))),
+        ("adapter: null", "adapter", None),
         ("aliases: [m, n]", "aliases", ("m", "n")),
         ("n_ctx: 0", "n_ctx", 0),
     ],
@@ -155,6 +168,15 @@ def test_values_that_are_accepted(user, text: str, field: str, value: object) ->
         ("aliases: m", "models.mine.aliases", "list of names"),
         ("aliases: [a b]", "models.mine.aliases.0", "letters, digits"),
         ("adapter: {scale: 1}", "models.mine.adapter", "needs a path"),
+        ("adapter: {path: a, package: b.gguf}", "models.mine.adapter", "or {package: FILE}"),
+        ("adapter: {package: ../b.gguf}", "models.mine.adapter.package", "file in localmem/adapters"),
+        ("adapter: {package: b}", "models.mine.adapter.package", "NAME.gguf"),
+        ("adapter: {path: a, sha256: b}", "models.mine.adapter.sha256", "64 hexadecimal"),
+        ("adapter: {path: a, merge: q4_k}", "models.mine.adapter.merge", "one of f16, q8_0,"),
+        ("adapter: {path: a, merge: {default: 8}}", "models.mine.adapter.merge.default", "not 8"),
+        ("adapter: {path: a, merge: {ffn: q4_0}}", "models.mine.adapter.merge", "needs a type"),
+        ("adapter: {path: a, merge: {default: q8_0, norm: f16}}", "models.mine.adapter.merge.norm", "unknown key"),
+        ("adapter: {path: a, merge: true}", "models.mine.adapter.merge", "must be a mapping"),
         ("licence: 5", "models.mine.licence", "must be text"),
         ("{type_v: q8_0, flash_attn: off}", "models.mine", "needs flash attention"),
         ("source: {pypi: a==1}", "models.mine.source", "must be one of"),

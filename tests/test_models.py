@@ -431,7 +431,7 @@ def test_an_interrupted_pull_leaves_nothing(
         raise KeyboardInterrupt
 
     if when == "unpacked":
-        monkeypatch.setattr(files, "_put", interrupt)
+        monkeypatch.setattr(files, "put", interrupt)
     with pytest.raises(KeyboardInterrupt):
         models.pull(TINY_MODEL, paths, interrupt if when == "fetched" else None)
     assert list(paths.models.iterdir()) == []

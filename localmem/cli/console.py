@@ -84,12 +84,15 @@ def ask_to_pull(entry: ModelConfig | EmbedderConfig, paths: Paths | None = None)
     Without a terminal, or after a no, raises the ModelError that names the command.
     """
     from localmem.config import ModelConfig, Paths, PathSource
-    from localmem.models import locate, locate_embedder, place
+    from localmem.models import locate, locate_embedder, place, waits_for_merging
 
     paths = paths or Paths.default()
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    if asks and isinstance(entry, ModelConfig) and waits_for_merging(entry, paths):
+        return pull(entry, paths)  # which takes seconds and no network
     if isinstance(entry.source, PathSource) or place(entry.source, paths).exists():
         return locate(entry, paths) if isinstance(entry, ModelConfig) else locate_embedder(entry, paths)
-    if sys.stdin.isatty() and sys.stderr.isatty():
+    if asks:
         about = f" Licence: {entry.licence}." if entry.licence else ""
         question = f"{entry.name} is not on this machine.{about} Fetch it from {entry.source}?"
         if click.confirm(question, default=True, err=True):
@@ -98,13 +101,16 @@ def ask_to_pull(entry: ModelConfig | EmbedderConfig, paths: Paths | None = None)
 
 
 def pull(entry: ModelConfig | EmbedderConfig, paths: Paths) -> Path:
-    """Fetch `entry`, with a progress bar if stderr is a terminal, and one line there if it is not."""
+    """Fetch `entry` and merge its adapter, with a progress bar on stderr, or lines if that is no terminal."""
     from localmem import models
 
     about = f"{entry.name} ({entry.licence})" if entry.licence else entry.name
+    begins = {
+        "fetching": f"fetching {about} from {entry.source}",
+        "merging": f"merging the adapter of {entry.name} ...",
+    }
     if not sys.stderr.isatty():
-        click.echo(f"fetching {about} from {entry.source}", err=True)
-        return models.pull(entry, paths)
+        return models.pull(entry, paths, step=lambda what: click.echo(begins[what], err=True))
 
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -112,4 +118,9 @@ def pull(entry: ModelConfig | EmbedderConfig, paths: Paths) -> Path:
     text = TextColumn("{task.description}", markup=False)
     with Progress(text, *columns, console=stderr(), transient=True) as bar:
         task = bar.add_task(about, total=None)
-        return models.pull(entry, paths, lambda done, total: bar.update(task, completed=done, total=total))
+        return models.pull(
+            entry,
+            paths,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            lambda what: bar.update(task, description=about if what == "fetching" else begins[what]),
+        )

@@ -163,7 +163,8 @@ def _present(kind: str, entry: Callable[[], ModelConfig | EmbedderConfig], paths
             kind, "problem", text, f"run: {command}" if command else "correct models.yaml, or: localmem models ls"
         )
     checked = "sha256 right" if found.sha256 else "whole"
-    return Finding(kind, "ok", f"{found.name}: {models.place(found.source, paths)}, {checked}")
+    path = models.locate(found, paths) if isinstance(found, ModelConfig) else models.place(found.source, paths)
+    return Finding(kind, "ok", f"{found.name}: {path}, {checked}")
 
 
 def _window(config: Config, paths: Paths) -> Finding:

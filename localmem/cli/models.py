@@ -14,7 +14,7 @@ import click
 from localmem import models as files
 from localmem.cli import console
 from localmem.cli.models_file import add_entry
-from localmem.config import Config, EmbedderConfig, ModelConfig, Paths, PathSource
+from localmem.config import Adapter, Config, EmbedderConfig, ModelConfig, Paths, PathSource
 from localmem.errors import ConfigError, ModelError
 
 Entry = ModelConfig | EmbedderConfig
@@ -42,15 +42,21 @@ def ls(as_json: bool) -> None:
 
 
 def _listed(entry: Entry, config: Config, paths: Paths) -> dict[str, Any]:
-    path = files.place(entry.source, paths)
+    path = own = files.place(entry.source, paths)
+    here = own.exists()
+    if isinstance(entry, ModelConfig) and files.merges(entry) and here:
+        try:
+            path = files.locate(entry, paths)
+        except ModelError:  # not merged yet, or without its adapter
+            here = False
     default = (config.model(), config.embedder())
     return {
         "name": entry.name,
         "kind": "model" if isinstance(entry, ModelConfig) else "embedder",
         "default": entry in default,
-        "here": path.exists(),
+        "here": here,
         "path": str(path),
-        "size": _size(path),
+        "size": sum(map(_size, {own, path})),
         "licence": entry.licence,
         "aliases": list(entry.aliases),
         "source": str(entry.source),
@@ -71,11 +77,19 @@ def show(name: str | None, as_json: bool) -> None:
     config, paths = console.configuration(), Paths.default()
     entry = _find(config, name)
     shown = _listed(entry, config, paths) | {"settings": _settings(entry)}
-    if isinstance(entry, ModelConfig) and (shown["here"] or isinstance(entry.source, PathSource)):
+    missing = isinstance(entry.source, PathSource) and not shown["size"]
+    if isinstance(entry, ModelConfig) and (shown["here"] or missing):  # which is said as an error
         shown["file"] = _file_facts(entry, paths)
     if as_json:
         return console.print_json(shown)
+    if isinstance(entry, ModelConfig) and entry.adapter is not None:
+        shown["settings"]["adapter"] = _adapter(entry.adapter)
     return _print_shown(shown)
+
+
+def _adapter(adapter: Adapter) -> str:
+    how = "applied as the model runs" if adapter.merge is None else f"merged: {adapter.merge}"
+    return f"{adapter.path} (scale {adapter.scale:g}, {how})"
 
 
 def _print_shown(shown: dict[str, Any]) -> None:
@@ -89,7 +103,11 @@ def _print_shown(shown: dict[str, Any]) -> None:
             click.echo(f"{key:18}  {_plain(key, value)}")
         click.echo()
     if not shown["here"]:
-        click.echo(f"Its file is not here; to fetch it: localmem models pull {shown['name']}")
+        pull = f"localmem models pull {shown['name']}"
+        if shown["size"]:
+            click.echo(f"Its adapter is not merged into it; to do so: {pull}")
+        else:
+            click.echo(f"Its file is not here; to fetch it: {pull}")
 
 
 def _find(config: Config, name: str | None) -> Entry:
@@ -162,10 +180,8 @@ def _pull(entry: Entry, paths: Paths) -> Path:
     try:
         files.check(entry, paths)
     except ModelError:
-        if isinstance(entry.source, PathSource):
-            raise
         return console.pull(entry, paths)
-    return files.place(entry.source, paths)
+    return files.locate(entry, paths) if isinstance(entry, ModelConfig) else files.place(entry.source, paths)
 
 
 @models.command()

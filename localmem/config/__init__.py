@@ -12,6 +12,7 @@ from localmem.config.entries import (
     ModelConfig,
     PathSource,
     PypiSource,
+    Quantisation,
     Source,
 )
 from localmem.config.load import load_config
@@ -26,6 +27,7 @@ __all__ = [
     "PathSource",
     "Paths",
     "PypiSource",
+    "Quantisation",
     "Source",
     "bundled",
     "check_agent_name",

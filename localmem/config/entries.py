@@ -51,12 +51,31 @@ class HubSource:
 Source = PathSource | PypiSource | HubSource
 
 
+#: What the weights of a merged model may be written as.
+MERGED_TYPES = ("f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """The type of a merged model's weights; those of the token embedding and of feed-forward layers may differ."""
+
+    default: str
+    embedding: str
+    ffn: str
+
+    def __str__(self) -> str:
+        others = {"embedding": self.embedding, "ffn": self.ffn}
+        return ", ".join([self.default, *(f"{part} {kind}" for part, kind in others.items() if kind != self.default)])
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA in GGUF format."""
+    """A LoRA in GGUF format: applied as the model runs, or with `merge` once, into a file of its own."""
 
     path: Path
     scale: float = 1.0
+    sha256: str | None = None
+    merge: Quantisation | None = None
 
 
 @dataclass(frozen=True, slots=True)

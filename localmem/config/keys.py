@@ -11,7 +11,8 @@ from typing import Any
 
 from localmem.config import checks
 from localmem.config.checks import Check, Where
-from localmem.config.entries import Adapter, HubSource, PathSource, PypiSource, Source
+from localmem.config.entries import MERGED_TYPES, Adapter, HubSource, PathSource, PypiSource, Quantisation, Source
+from localmem.config.paths import packaged_adapter
 
 PRESETS = ("compact", "fewshot")
 UNQUANTISED = ("f32", "f16", "bf16")
@@ -34,9 +35,23 @@ def _check_adapter(value: Any, where: Where) -> Adapter:
     if isinstance(value, str):
         return Adapter(checks.file_path(value, where))
     given = _ADAPTER(value, where)
-    if "path" not in given:
-        raise where.error("needs a path: FILE or {path: FILE, scale: 1.0}")
-    return Adapter(**given)
+    if ("path" in given) == ("package" in given):
+        raise where.error(
+            "needs a path: FILE or {path: FILE, scale: 1.0}, or {package: FILE} for one of localmem's own"
+        )
+    path = given.pop("path", None) or packaged_adapter(given.pop("package"))
+    return Adapter(path, **given)
+
+
+def _check_merge(value: Any, where: Where) -> Quantisation:
+    """One type for all weights, or a mapping with a default."""
+    if isinstance(value, str):
+        kind = _MERGED_TYPE(value, where)
+        return Quantisation(kind, kind, kind)
+    given = _MERGE(value, where)
+    if "default" not in given:
+        raise where.error("needs a type: q8_0 or {default: q8_0, ffn: q4_0}")
+    return Quantisation(**({"embedding": given["default"], "ffn": given["default"]} | given))
 
 
 def _check_layers(value: Any, where: Where) -> int | str:
@@ -74,7 +89,17 @@ _SOURCE = checks.fields(
         "file": checks.member,
     }
 )
-_ADAPTER = checks.fields({"path": checks.file_path, "scale": checks.number(-math.inf, math.inf)})
+_MERGED_TYPE = checks.one_of(*MERGED_TYPES)
+_MERGE = checks.fields({part: _MERGED_TYPE for part in ("default", "embedding", "ffn")})
+_ADAPTER = checks.fields(
+    {
+        "path": checks.file_path,
+        "package": checks.matching(r"[\w-][\w.-]*\.gguf", "the name of a file in localmem/adapters: NAME.gguf"),
+        "scale": checks.number(-math.inf, math.inf),
+        "sha256": checks.optional(checks.sha256),
+        "merge": checks.optional(_check_merge),
+    }
+)
 _SETTINGS: dict[str, Check] = {
     "n_ctx": checks.whole(0),
     "n_gpu_layers": _check_layers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import platformdirs
@@ -82,3 +83,8 @@ def bundled(name: str) -> Path:
     if not path.exists():
         raise ConfigError(f"localmem was installed without its {name}: install it again")
     return path
+
+
+def packaged_adapter(name: str) -> Path:
+    """Where the adapter of that file name lies in the package; it need not be there."""
+    return Path(str(resources.files("localmem") / "adapters" / name))

@@ -11,7 +11,7 @@ from localmem.config import Config, ModelConfig, Paths, load_config
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions, build_info
 from localmem.errors import ConfigError
-from localmem.models import choose_n_ctx, locate, read_gguf
+from localmem.models import choose_n_ctx, locate, merges, read_gguf
 from localmem.models.hashes import HASHES
 
 _ALL_LAYERS = 9999
@@ -34,6 +34,7 @@ def load_engine(
     paths = paths or Paths.default()
     path = locate(model, paths)
     info = read_gguf(path)
+    adapter = None if merges(model) else model.adapter  # merged, it is in the file already
     options = LlamaOptions(
         n_ctx=choose_n_ctx(model, info, n_ctx),
         n_batch=model.n_batch,
@@ -43,8 +44,8 @@ def load_engine(
         type_k=model.type_k,
         type_v=model.type_v,
         chat_template=_template(model),
-        adapter=model.adapter.path if model.adapter is not None else None,
-        adapter_scale=model.adapter.scale if model.adapter is not None else 1.0,
+        adapter=adapter.path if adapter is not None else None,
+        adapter_scale=adapter.scale if adapter is not None else 1.0,
         sampling=model.sampling,
         reads_ahead=model.idle_rebase,
         hashes=paths.cache / HASHES,
