@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -400,10 +402,16 @@ def test_a_chat_without_a_terminal_names_the_command(configured: ModelConfig, pa
         console.ask_to_pull(configured, paths)
 
 
-def test_nothing_but_merging_loads_the_package(model: ModelConfig, paths: Paths) -> None:
-    import subprocess
-    import sys
+def test_at_a_terminal_it_is_merged_at_once(
+    configured: ModelConfig, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched for it, so nobody is asked."""
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert console.ask_to_pull(configured, paths) == models.locate(configured, paths)
 
+
+def test_nothing_but_merging_loads_the_package() -> None:
     program = "import sys, localmem.models, localmem.cli.models; print('gguf' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"

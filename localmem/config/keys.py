@@ -90,7 +90,7 @@ _SOURCE = checks.fields(
     }
 )
 _MERGED_TYPE = checks.one_of(*MERGED_TYPES)
-_MERGE = checks.fields({part: _MERGED_TYPE for part in ("default", "embedding", "ffn")})
+_MERGE = checks.fields(dict.fromkeys(("default", "embedding", "ffn"), _MERGED_TYPE))
 _ADAPTER = checks.fields(
     {
         "path": checks.file_path,

@@ -68,9 +68,9 @@ class _Delta:
     factor: float
 
     def rows(self, matrix: int, first: int, last: int) -> Floats:
-        """In double precision, so that no rounding of a matrix library's own shows in the result."""
-        product = self.b[matrix, first:last].astype(np.float64) @ self.a[matrix].astype(np.float64)
-        added: Floats = (product * self.factor).astype(np.float32)
+        """By einsum, which sums in one order, whatever matrix library and however many threads there are."""
+        b = self.b[matrix, first:last].astype(np.float64) * self.factor
+        added: Floats = np.einsum("or,ri->oi", b, self.a[matrix].astype(np.float64)).astype(np.float32)
         return added
 
 
@@ -149,7 +149,7 @@ def _fits(tensor: Tensor, a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 def _kind(tensor: Tensor, layout: Layout, quantisation: Quantisation) -> int:
     """The type that a tensor is written as. Those of which the model keeps all digits keep them."""
-    all_f32 = layout.values.get("general.file_type") == _ALL_F32
+    all_f32 = layout.values.get("general.file_type") in (None, _ALL_F32)
     if len(tensor.shape) < 2 or not tensor.name.endswith(".weight") or tensor.name.endswith(_LEFT_ALONE):
         return tensor.kind
     if tensor.kind == _F32 and not all_f32:
