@@ -1,6 +1,7 @@
 # make chat     install what is needed, fetch the default model and embedder, and talk to it
 # make test     lint, types and tests
 # make lint     ruff and mypy alone
+# make adapter  train the bundled model's adapter anew: hours on two cores; an unfinished run goes on
 # make bench    BENCH=throughput (or another of benchmarks/)
 # make clean    what was built, and the caches of the tools; make clean-all: .venv too
 #
@@ -23,6 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+TRAIN := $(VENV)/.train
 CMAKE_cuda := -DGGML_CUDA=on
 CMAKE_metal := -DGGML_METAL=on
 CMAKE_vulkan := -DGGML_VULKAN=on
@@ -34,7 +36,7 @@ endif
 GPU_BUILD := $(VENV)/.llama-$(GPU)
 endif
 
-.PHONY: chat models test lint bench clean clean-all
+.PHONY: chat models test lint bench adapter clean clean-all
 .DELETE_ON_ERROR:
 
 chat: models
@@ -56,6 +58,9 @@ lint: $(DEV)
 
 bench: $(DEV) models
 	@$(BIN)/python -m benchmarks.$(BENCH)
+
+adapter: $(TRAIN) models
+	@$(BIN)/python -m training $(ARGS)
 
 # GCC before 11.5, 12.4 and 13.3 miscompiles AMX (its bug 114098): such a llama.cpp crashes at its first batch, on a
 # processor that has it. There AMX is left out, and a wheel from the cache, which may have it, is not used.
@@ -80,6 +85,10 @@ $(DEV): $(RUNTIME)
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(TRAIN): $(RUNTIME)
+	@$(PIP) install -c constraints.txt -e '.[train]'
+	@touch $@
+
 # A wheel or a cached build would be one for the CPU, so neither is used.
 $(VENV)/.llama-%: $(RUNTIME)
 	@rm -f $(VENV)/.llama-*
@@ -94,7 +103,7 @@ endef
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find localmem tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find localmem tests benchmarks training -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean
 	rm -rf $(VENV)

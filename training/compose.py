@@ -33,12 +33,14 @@ WEIGHTS: dict[Make, float] = {
     search.asked_past: 2.4,
     search.asked_missing: 0.9,
     search.asked_day: 1.0,
+    search.asked_unknown: 0.9,
+    search.told_and_asked: 0.7,
     search.asked_document: 2.4,
     search.asked_document_missing: 0.5,
     search.kept: 1.0,
     search.asked_note: 0.6,
     talk.talked: 3.2,
-    talk.requested: 2.6,
+    talk.requested: 3.0,
     talk.greeted: 0.12,
     talk.woken: 0.08,
     talk.reminded: 0.15,
@@ -66,9 +68,7 @@ def compose(texts: Texts, seed: int) -> Scenario:
     turns = tuple(_turns(world))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
     functions = tuple(talk.user_function(item) for item in _offered(world))
-    return Scenario(
-        f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns
-    )
+    return Scenario(f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns)
 
 
 def _furnish(world: World) -> None:
@@ -85,7 +85,7 @@ def _furnish(world: World) -> None:
         world.papers += [d for _ in range(rng.choice((1, 1, 2, 3))) if (d := world.new_document()) is not None]
     if rng.random() < 0.2:
         world.papers += [n for _ in range(rng.choice((1, 2))) if (n := world.new_note()) is not None]
-    if rng.random() < 0.33:
+    if rng.random() < 0.4:
         group = random.Random(f"functions {rng.randrange(60)}")  # a group of functions is a prefix that others share
         world.requests = group.sample(list(world.texts["functions"]), min(5, len(world.texts["functions"])))
 
@@ -96,7 +96,11 @@ def _offered(world: World) -> list[dict[str, object]]:
 
 def _past(world: World) -> tuple[Past, ...]:
     told = [
-        Past(episode.time, world.pick(episode.item["said"], episode.values), world.pick(episode.item["replied"], episode.values))
+        Past(
+            episode.time,
+            world.pick(episode.item["said"], episode.values),
+            world.pick(episode.item["replied"], episode.values),
+        )
         for episode in world.past
     ]
     return tuple(sorted([*told, *world.filler], key=lambda past: past.time))
@@ -122,6 +126,8 @@ def _turns(world: World) -> Iterator[Turn]:
         if turn is None:
             continue
         made += 1
+        if rng.random() < 0.02:
+            yield talk.warned()
         yield turn
         if rng.random() < 0.03 and made >= 3:
             yield talk.paged_out()

@@ -1,7 +1,7 @@
 """The recorder: lets the product live through a scenario, calls dictated, and keeps what main context held.
 
-Each agent is a real one: real DuckDB, tantivy and FAISS files, the real embedder, the real grammar. A search's result is
-what the search found; where that is not what the scenario's reply says, the scenario ends there. Nothing is rendered
+Each agent is a real one: real DuckDB, tantivy and FAISS files, the real embedder, the real grammar. A search's result
+is what the search found; where that is not what the scenario's reply says, the scenario ends there. Nothing is rendered
 here: tokens are those of the product's prompts and of what was written under its grammars.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -77,20 +78,22 @@ class SharedEmbedder:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As the embedder."""
-        far = [text for text in dict.fromkeys(texts) if text not in self._known and text in self.unsought]
-        if far:
-            self._known.update(zip(far, self._far.embed(far), strict=True))
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        far = {text for text in texts if text not in self._known and text in self.unsought}
+        new = [text for text in dict.fromkeys(texts) if text not in self._known and text not in far]
         if new:
             self._known.update(zip(new, self._embedder.embed(new), strict=True))
-        return np.stack([self._known[text] for text in texts]) if texts else self._embedder.embed(texts)
+        if not texts:
+            return self._embedder.embed(texts)
+        return np.stack([self._far.embed([text])[0] if text in far else self._known[text] for text in texts])
 
 
 class Recorder:
     """Lives through scenarios, one after the other, with one model and one embedder."""
 
-    def __init__(self, engine: LlamaEngine, embedder: Embedder) -> None:
+    def __init__(self, engine: LlamaEngine, embedder: Embedder, *, prompt: str = "compact", max_steps: int = 8) -> None:
+        self.engine = engine
         self._dictated = DictatedEngine(engine, self._next, self._wrote)
+        self._prompt, self._max_steps = prompt, max_steps
         self._embedder = SharedEmbedder(embedder)
         self._config = load_config()
         self._calls: deque[Call] = deque()
@@ -133,7 +136,9 @@ class Recorder:
             closing.callback(shutil.rmtree, home, ignore_errors=True)
             self._seed(scenario, setting)
             functions = [_callable(function, self) for function in scenario.functions]
-            agent = closing.enter_context(open_agent("test", setting=setting, functions=functions, prompt="compact"))
+            agent = closing.enter_context(
+                open_agent("test", setting=setting, functions=functions, prompt=self._prompt, max_steps=self._max_steps)
+            )
             self._agent = agent
             self._now = scenario.start.astimezone()
             for note in scenario.notes:
@@ -171,7 +176,7 @@ class Recorder:
                 events.append(store.append(Kind.ASSISTANT, past.agent))
         self._now = min(self._now + timedelta(minutes=5), scenario.start.astimezone())
         first, last = events[0], events[-1]
-        covered = {"level": 0, "first": first.id, "last": last.id, "cut": False}
+        covered: dict[str, Any] = {"level": 0, "first": first.id, "last": last.id, "cut": False}
         covered |= {"since": first.time.isoformat(), "until": last.time.isoformat()}
         call = FunctionCall("page_out", {"through": last.id, "summary": scenario.summary})
         result = {"function": "page_out", "status": "ok", "evicted_through": last.id, "pinned": None}
@@ -196,6 +201,26 @@ class Recorder:
             raise Unfit(f"not all calls were made: {self._calls}")
         return events
 
+    def tried(self, agent: Agent, turn: Turn) -> tuple[list[Event], float]:
+        """What the model itself makes of a turn, and in how many seconds. The scenario then goes on behind the turn as
+        dictated, if it has calls.
+
+        Unfit if that one does not go as it says. The model may search for what was said, in those very words.
+        """
+        head, now = agent.store.head, self._now
+        if turn.calls:
+            self.take(agent, turn)
+        after, then, gists = agent.store.head, self._now, list(self._gists)
+        unsought, self._embedder.unsought = self._embedder.unsought, frozenset()
+        agent.move(head)
+        self._now = now
+        started = time.perf_counter()
+        try:
+            return self.take(agent, turn, dictated=False), time.perf_counter() - started
+        finally:
+            agent.move(after)
+            self._now, self._gists, self._embedder.unsought = then, gists, unsought
+
     def _begin(self, agent: Agent, turn: Turn) -> Iterator[Event]:
         match turn.begins:
             case "login":
@@ -204,6 +229,8 @@ class Recorder:
                 yield from agent.heartbeat()
             case "timer":
                 yield from agent.timer(turn.text)
+            case "warning":
+                yield agent.memory_warning()
             case "page_out":
                 if not agent.context.cuts(None):
                     raise Unfit("there is nothing to page out")

@@ -79,7 +79,9 @@ def told_several(world: World) -> Turn | None:
 
 
 def _joined(glue: str, part: str) -> str:
-    return glue + part if glue.strip() in ("", "Also:") or not part[1:2].islower() else glue + part[0].lower() + part[1:]
+    return (
+        glue + part if glue.strip() in ("", "Also:") or not part[1:2].islower() else glue + part[0].lower() + part[1:]
+    )
 
 
 def told_again(world: World) -> Turn | None:
@@ -111,9 +113,7 @@ def changed(world: World) -> Turn | None:
         say(world.rng.choice(_CHANGED), world.pick(fact.item["changed"], values)),
     )
     world.facts[world.facts.index(fact)] = new
-    expected = Expected(
-        "correction", ("core_memory_replace",), fact=(new.values["v"],), line=new.line, old=old
-    )
+    expected = Expected("correction", ("core_memory_replace",), fact=(new.values["v"],), line=new.line, old=old)
     return Turn(text, calls, expected, gist=f"The user corrected {old!r} to {new.line!r}")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 #: Stands in a reply for where the value was found; it is filled in from the search's result.
 SOURCE = "⟨source⟩"
 
-Begins = Literal["user", "login", "heartbeat", "timer", "page_out"]
+Begins = Literal["user", "login", "heartbeat", "timer", "page_out", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Expected:
 
     `functions`: those called before the reply, in order; `also` holds sequences that are as good. Stored text must
     contain each of `fact` ("a|b": either) and no word that is neither said nor known. `old` is the line to be replaced.
-    A search is right if its result contains `found`; `query` are good queries, best first; where nothing is to be found,
-    a query shares a word with one of them, and `absent` must be in no result. The reply contains each of `answer`; it
-    names a `source`, or says that `nothing` was found.
+    A search is right if its result contains `found`; `query` are good queries, best first; where nothing is to be
+    found, a query shares a word with one of them, and `absent` must be in no result. The reply contains each of
+    `answer`; it names a `source`, or says that `nothing` was found.
     """
 
     kind: str

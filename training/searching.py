@@ -1,11 +1,15 @@
-"""Turns about what is on disk: earlier messages, days, documents and notes, found or not; and what is still in sight."""
+"""Turns about what is on disk: earlier messages, days, documents and notes, found or not; or still in sight."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from training.remembering import say
+from training.remembering import say, told
 from training.scenario import SOURCE, Call, Expected, Turn
 from training.texts import Item, Values, fill
 from training.world import Episode, Paper, World
@@ -81,15 +85,7 @@ def content_words(question: str) -> list[str]:
 
 
 #: Words that a question has whatever it is about.
-_EMPTY = frozenset(
-    """a an the and or but so then that this these those there here it its it's is isn't are was were be been am i'm im i i've i'd me my
-    mine you your you're we our us he she they them their his her him who whom whose what what's whats which when where why how
-    do does did doesn't don't didn't done have has had having can could may might shall should will would must to of in on at for from
-    by with about as if than out up off again please pls remind remember recall know still tell told say said mention
-    mentioned talk talked talking ask asked remembering ever once earlier before ago last yesterday just quick quickly hi hey hello
-    thanks ok okay oh um well now today one thing things something anything exactly actually really sure
-    got get let look find check give gave wanted want need was again's much many no not any some""".split()
-)
+_EMPTY = frozenset((Path(__file__).parent / "texts" / "plain_words.txt").read_text(encoding="utf-8").split())
 
 
 def asked_past(world: World) -> Turn | None:
@@ -112,6 +108,57 @@ def asked_missing(world: World) -> Turn | None:
     calls = (conversation_search(world.rng.choice(_PAST), query[0]), say(_NOT_FOUND[0], world.pick(_NOTHING)))
     expected = Expected("missing", ("conversation_search",), query=tuple(query), nothing=True, absent=value)
     return Turn(question, calls, expected)
+
+
+def asked_unknown(world: World) -> Turn | None:
+    """A question about the user that was never answered: searched if there is anything to search, and said so."""
+    item = world.item("facts")
+    if item is None:
+        return None
+    values = world.texts.draw(item, world.rng)
+    question = world.pick(item["ask"], values)
+    if not world.past:
+        reply = world.pick(_NEVER_TOLD)
+        expected = Expected("unknown, nothing to search", nothing=True)
+        return Turn(question, (say("Not in core memory, and nothing to search; say so.", reply),), expected)
+    queries = (" ".join(content_words(question)[:6]), *(fill(query, values) for query in item["query"]))
+    calls = (conversation_search(world.rng.choice(_PAST), queries[0]), say(_NOT_FOUND[0], world.pick(_NOTHING)))
+    queries = tuple(query for query in queries if query)
+    expected = Expected("unknown", ("conversation_search",), query=queries, nothing=True, absent=values["v"])
+    return Turn(question, calls, expected)
+
+
+_NEVER_TOLD = (
+    "You have not told me that yet.",
+    "I do not know that yet; tell me, and I will remember it.",
+    "I don't know, you have not said so yet.",
+)
+
+
+def told_and_asked(world: World) -> Turn | None:
+    """A fact and a question about an earlier day, in one message."""
+    if not world.past:
+        return None
+    fact, question = told(world), asked_past(world)
+    if fact is None or question is None:
+        return None
+    reply = f"{fact.calls[-1].arguments['message']} {question.calls[-1].arguments['message']}"
+    search = Call("Saved; now the question: search earlier messages.", *_call(question.calls[0]))
+    calls = (fact.calls[0], search, say(question.calls[-1].thought, reply))
+    expected = replace(
+        question.expected,
+        kind="fact and past question",
+        functions=("core_memory_append", "conversation_search"),
+        also=(("conversation_search", "core_memory_append"),),
+        fact=fact.expected.fact,
+        line=fact.expected.line,
+    )
+    glue = world.rng.choice((" ", " By the way: ", " And one question: ", "\n"))
+    return Turn(f"{fact.text}{glue}{question.text}", calls, expected, gist=f"{fact.gist}. {question.gist}")
+
+
+def _call(call: Call) -> tuple[str, Mapping[str, Any]]:
+    return call.function, call.arguments
 
 
 _DAY_QUESTIONS = (

@@ -117,3 +117,8 @@ def paged_out() -> Turn:
     """Main context is full: the oldest messages are summed up. What they held, only the recorder knows."""
     call = Call("", "page_out", {"through": 0, "summary": ""})
     return Turn("", (call,), Expected("page-out", ("page_out",)), begins="page_out")
+
+
+def warned() -> Turn:
+    """A warning of memory pressure, to which nothing has to be said."""
+    return Turn("", (), Expected("warning"), begins="warning")

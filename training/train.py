@@ -29,7 +29,7 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train. `batch` is tokens a step, `micro` tokens at one time; `most` tokens of a longer record are left out."""
+    """How to train. `batch` is tokens a step; a record of more than `most` is left out."""
 
     rank: int = 16
     alpha: int = 32
@@ -37,7 +37,6 @@ class Plan:
     learning_rate: float = 8e-4
     warmup: int = 10
     batch: int = 6144
-    micro: int = 6144
     most: int = 2400
     seed: int = 7
     steps: int = 300
@@ -132,7 +131,7 @@ class Trainer:
         """One step; the mean loss of a token, in nats."""
         begun = time.monotonic()
         total, count = loss_of(self.model, batch)
-        (total / count).backward()
+        torch.autograd.backward(total / count)
         for name, weight in self.weights.items():
             assert weight.grad is not None
             self.master[name].grad, weight.grad = weight.grad.float(), None

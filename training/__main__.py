@@ -1,0 +1,54 @@
+"""All of it, one step after the other: `python -m training`, or `make adapter`. What is there is not made again.
+
+An unfinished training goes on. Evaluate the result with `python -m benchmarks.calls`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from training.export import DATA_VERSION
+
+
+def main() -> None:
+    options = _options()
+    folder: Path = options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {}
+    for split, count in (("train", options.scenarios), ("dev", options.dev_scenarios)):
+        file = folder / f"{split}-{DATA_VERSION}-{count}.npz"
+        if not file.exists():
+            _run("training.records", split, "--count", str(count), "--out", str(file))
+        about[split] = file
+    given = ["--data", str(about["train"]), "--dev", str(about["dev"]), "--steps", str(options.steps)]
+    _run("training.train", *given, "--out", str(folder / "lora"))
+    facts = folder / "about.json"
+    facts.write_text(json.dumps({"data.scenarios": str(options.scenarios)}), encoding="utf-8")
+    _run("training.export", str(folder / "lora" / "state.pt"), str(folder / "adapter.gguf"), "--about", str(facts))
+    print(
+        f"The adapter is {folder / 'adapter.gguf'}. Judge it before it takes the place of the one in localmem/adapters."
+    )
+
+
+def _run(module: str, *arguments: str) -> None:
+    """A step in a process of its own, which gives its memory back."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--scenarios", type=int, default=1500, help="conversations to learn from (default: 1500)")
+    parser.add_argument("--dev-scenarios", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=360, help="steps of about 6,000 tokens (default: 360)")
+    parser.add_argument("--out", type=Path, default=Path("build/adapter"), help="default: build/adapter")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
