@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from localmem.config import Adapter, ModelConfig, Paths, PathSource, Quantisatio
 from localmem.engine.load import load_engine
 from localmem.engine.loading import LlamaOptions, apply_adapter, load_model, new_context
 from localmem.errors import ModelError
-from localmem.models import disk, merged
+from localmem.models import disk, merged, merging
 from localmem.models.gguf_layout import read_layout
 from localmem.models.merged import Recipe
 from localmem.models.merging import merge
@@ -226,6 +228,8 @@ def pair(rows: int, columns: int, name: str = Q) -> dict[str, np.ndarray]:
             {},
             "no model",
         ),
+        (pair(64, 64), {"adapter.lora.alpha": "much"}, "its alpha is no number"),
+        (pair(64, 64), {"adapter.lora.alpha": float("inf")}, "that no model has"),
         (pair(64, 64), {"adapter.lora.alpha": 1e30}, "weights of blk.0.attn_q.weight that no model has"),
     ],
 )
@@ -340,6 +344,16 @@ def test_a_merge_that_fails_leaves_nothing_and_the_old_file(model: ModelConfig, 
         models.pull(model, paths)
     assert [file.name for file in paths.models.iterdir()] == ["merged"]
     assert first.is_file()
+
+
+def test_a_full_disk_is_one_line(model: ModelConfig, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(merging, "_head", full)
+    with pytest.raises(ModelError, match="the disk is full"):
+        models.pull(model, paths)
+    assert list(paths.models.iterdir()) == []
 
 
 @pytest.fixture

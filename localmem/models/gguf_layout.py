@@ -86,12 +86,14 @@ def opened(path: Path, again: str = "fetch the model again") -> Iterator[mmap.mm
             raise ModelError(f"{path} is a folder: give the path of a .gguf file")
         if size == 0:
             raise ModelError(f"{path} is empty: {again}")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist: check the path, or {again}") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    with data:  # outside of the clauses above: what the caller does with other files is not this one's fault
+        yield data
 
 
 class Reader:

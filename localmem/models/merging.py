@@ -69,8 +69,9 @@ class _Delta:
 
     def rows(self, matrix: int, first: int, last: int) -> Floats:
         """By einsum, which sums in one order, whatever matrix library and however many threads there are."""
-        b = self.b[matrix, first:last].astype(np.float64) * self.factor
-        added: Floats = np.einsum("or,ri->oi", b, self.a[matrix].astype(np.float64)).astype(np.float32)
+        with np.errstate(all="ignore"):  # what is no number is refused afterwards
+            b = self.b[matrix, first:last].astype(np.float64) * self.factor
+            added: Floats = np.einsum("or,ri->oi", b, self.a[matrix].astype(np.float64)).astype(np.float32)
         return added
 
 
@@ -91,6 +92,8 @@ class _Lora:
             raise ModelError(f"{path} is no LoRA adapter: correct `adapter` in models.yaml")
         if "adapter.alora.invocation_tokens" in layout.pairs:
             raise ModelError(f"the adapter {path} is for parts of a text only and cannot be merged: leave out `merge`")
+        if not isinstance(values.get("adapter.lora.alpha", 0.0), int | float):
+            raise ModelError(f"the adapter {path} is damaged (its alpha is no number)")
         names = [name.removesuffix(".lora_a") for name in tensors if name.endswith(".lora_a")]
         stray = set(tensors) - {f"{name}.lora_{factor}" for name in names for factor in "ab"}
         if stray or not names or len(tensors) != 2 * len(names):
