@@ -115,8 +115,8 @@ def _summary(world: World) -> str:
 def _turns(world: World) -> Iterator[Turn]:
     rng = world.rng
     count = rng.randint(5, 9)
-    if rng.random() < 0.08:
-        yield talk.greeted(world)
+    if rng.random() < 0.9:
+        yield talk.greeted(world) if rng.random() < 0.1 else talk.returned()
     made = 0
     tries = 0
     while made < count and tries < 60:

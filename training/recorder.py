@@ -229,6 +229,8 @@ class Recorder:
                 yield from agent.heartbeat()
             case "timer":
                 yield from agent.timer(turn.text)
+            case "note":
+                yield from agent.login()
             case "warning":
                 yield agent.memory_warning()
             case "page_out":

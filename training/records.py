@@ -63,11 +63,11 @@ def _some(given: tuple[str, Sequence[int], Any]) -> None:
     queue.put(None)
 
 
-def make(split: str, count: int, processes: int) -> dict[int, list[Trace]]:
-    """The traces of seeds 0 to `count` - 1."""
+def make(split: str, seeds: range, processes: int) -> dict[int, list[Trace]]:
+    """The traces of the scenarios of `seeds`."""
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()
-    parts = [range(start, count, processes) for start in range(processes)]
+    parts = [seeds[start::processes] for start in range(processes)]
     workers = [context.Process(target=_some, args=((split, part, queue),), daemon=True) for part in parts]
     for worker in workers:
         worker.start()
@@ -80,7 +80,7 @@ def make(split: str, count: int, processes: int) -> dict[int, list[Trace]]:
             continue
         found[item[0]] = item[1]
         if len(found) % 200 == 0:
-            print(f"{len(found)} of {count} scenarios, {time.monotonic() - begun:.0f} s", flush=True)
+            print(f"{len(found)} of {len(seeds)} scenarios, {time.monotonic() - begun:.0f} s", flush=True)
     return dict(sorted(found.items()))
 
 
@@ -119,11 +119,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.records", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("split", choices=["train", "dev", "test"])
     parser.add_argument("--count", type=int, default=3000, help="scenarios (default: 3000)")
+    parser.add_argument("--first", type=int, default=0, help="the seed of the first of them (default: 0)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     print({kind: len(load(options.split)[kind]) for kind in KINDS})
-    print(json.dumps(write(make(options.split, options.count, options.processes), options.out)))
+    made = make(options.split, range(options.first, options.first + options.count), options.processes)
+    print(json.dumps(write(made, options.out)))
 
 
 if __name__ == "__main__":

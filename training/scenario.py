@@ -10,7 +10,7 @@ from typing import Any, Literal
 #: Stands in a reply for where the value was found; it is filled in from the search's result.
 SOURCE = "⟨source⟩"
 
-Begins = Literal["user", "login", "heartbeat", "timer", "page_out", "warning"]
+Begins = Literal["user", "login", "heartbeat", "timer", "page_out", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)

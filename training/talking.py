@@ -122,3 +122,8 @@ def paged_out() -> Turn:
 def warned() -> Turn:
     """A warning of memory pressure, to which nothing has to be said."""
     return Turn("", (), Expected("warning"), begins="warning")
+
+
+def returned() -> Turn:
+    """The user opens the chat: a note, and nothing to be said yet."""
+    return Turn("", (), Expected("note"), begins="note")
