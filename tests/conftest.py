@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 
 from localmem.config import Paths, load_config
 from localmem.errors import LocalmemError
-from localmem.models import locate, locate_embedder
+from localmem.models import locate, locate_embedder, place
 
 REAL_PATHS = Paths.default()
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,12 +84,19 @@ def paths(home: Path) -> Paths:
 
 
 @pytest.fixture(scope="session")
-def model_path() -> Path:
-    """The GGUF file of the bundled model. Read only."""
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GGUF file that `make chat` runs: the bundled model with its adapter in it. Read only."""
+    cache = tmp_path_factory.mktemp("cache")  # where the hashes of what is found are remembered
     try:
-        return locate(load_config().model("smollm2-135m"), REAL_PATHS)
+        return locate(load_config().model("smollm2-135m"), replace(REAL_PATHS, cache=cache))
     except LocalmemError as error:
         pytest.exit(f"{error} (or: make models)", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def wheel_path(model_path: Path) -> Path:
+    """The GGUF file of the bundled model as it was fetched, without its adapter. Read only."""
+    return place(load_config().model("smollm2-135m").source, REAL_PATHS)
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +110,13 @@ def embedder_folder() -> Path:
 
 @pytest.fixture
 def with_models(home: Path, model_path: Path, embedder_folder: Path) -> Path:
-    """`home` with the bundled model and embedder in it, as if they had been pulled."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "models").symlink_to(REAL_PATHS.models, target_is_directory=True)
+    """`home` with the bundled model and embedder in it, as if they had been pulled.
+
+    Each file is a link in a folder of the test's own, so that nothing a test pulls or merges lands among the real ones.
+    """
+    shutil.copytree(
+        REAL_PATHS.models, home / "models", copy_function=os.symlink, ignore=shutil.ignore_patterns(".incoming-*")
+    )
     return home
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of call formats: what is asked, how an answer is read, how sure a figure is, and runs from end to end."""
+"""The benchmark of call formats: what is asked, how an answer is read, how sure a figure is, and whole runs."""
 
 from __future__ import annotations
 

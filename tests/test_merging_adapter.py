@@ -185,14 +185,14 @@ def test_the_same_input_gives_the_same_bytes(tiny_model_path: Path, adapter: Pat
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_what_a_quantised_file_keeps_whole_stays_whole(model_path: Path, tmp_path: Path) -> None:
+def test_what_a_quantised_file_keeps_whole_stays_whole(wheel_path: Path, tmp_path: Path) -> None:
     """The bundled model, in seconds; tensors that neither change nor get another type are the same bytes."""
     lora = write_lora(tmp_path / "lora.gguf", factors({"blk.3.attn_q.weight": (576, 576)}))
-    own = read_layout(model_path)
-    merge(model_path, lora, tmp_path / "m.gguf", recipe("q4_1"))
+    own = read_layout(wheel_path)
+    merge(wheel_path, lora, tmp_path / "m.gguf", recipe("q4_1"))
     after = read_layout(tmp_path / "m.gguf")
     assert models.read_gguf(tmp_path / "m.gguf").quantisation == "Q4_1"
-    before, now = model_path.read_bytes(), (tmp_path / "m.gguf").read_bytes()
+    before, now = wheel_path.read_bytes(), (tmp_path / "m.gguf").read_bytes()
     for name, tensor in own.tensors.items():
         new = after.tensors[name]
         same = before[own.start + tensor.offset :][: tensor.size] == now[after.start + new.offset :][: new.size]
@@ -249,10 +249,10 @@ def test_files_that_are_no_adapter(tiny_model_path: Path, adapter: Path, tmp_pat
             merge(tiny_model_path, adapter, tmp_path / "m.gguf", recipe())
 
 
-def test_an_embedding_that_is_the_output_too(model_path: Path, tmp_path: Path) -> None:
+def test_an_embedding_that_is_the_output_too(wheel_path: Path, tmp_path: Path) -> None:
     lora = write_lora(tmp_path / "lora.gguf", factors({"token_embd.weight": (576, 49152)}))
     with pytest.raises(ModelError, match=r"which in .* is the output as well"):
-        merge(model_path, lora, tmp_path / "m.gguf", recipe())
+        merge(wheel_path, lora, tmp_path / "m.gguf", recipe())
 
 
 # --- its life --------------------------------------------------------------------------------------------------------
