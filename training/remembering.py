@@ -10,6 +10,13 @@ from training.world import Fact, World
 
 _SAVE = ("New fact about the user; save it.", "A lasting fact; save it.", "Worth remembering; save it.")
 _SAVE_SEVERAL = ("Several new facts; save each on a line of its own.",)
+_ALL_SAVED = (
+    "Thank you, I have saved all of that.",
+    "Noted, all of it.",
+    "Got it! I will remember these.",
+    "I have written down: {all}.",
+    "All saved: {all}.",
+)
 _SAVED = ("Saved; answer.",)
 _CHANGE = ("A fact has changed; correct the line.",)
 _CHANGED = ("Corrected; answer.",)
@@ -55,16 +62,7 @@ def told_several(world: World) -> Turn | None:
     said = [world.pick(sorted(fact.item["tell"], key=len)[:6], fact.values) for fact in facts]
     text = said[0] + "".join(_joined(glue, part) for part in said[1:])
     lines = [fact.line for fact in facts]
-    ack = world.pick(
-        (
-            "Thank you, I have saved all of that.",
-            "Noted, all of it.",
-            "Got it! I will remember these.",
-            "I have written down: {all}.",
-            "All saved: {all}.",
-        ),
-        {"all": "; ".join(lines)},
-    )
+    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
     calls = (append(_SAVE_SEVERAL[0], "\n".join(lines)), say(world.rng.choice(_SAVED), ack))
     world.facts += facts
     several = ("core_memory_append",) * len(facts)
@@ -82,6 +80,41 @@ def _joined(glue: str, part: str) -> str:
     return (
         glue + part if glue.strip() in ("", "Also:") or not part[1:2].islower() else glue + part[0].lower() + part[1:]
     )
+
+
+def told_in_one_breath(world: World) -> Turn | None:
+    """Two or three facts in one sentence: one call, a line each."""
+    item = world.item("compounds")
+    if item is None:
+        return None
+    values = world.texts.draw(item, world.rng)
+    lines = [fill(line, values) for line in item["lines"]]
+    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
+    calls = (append(_SAVE_SEVERAL[0], "\n".join(lines)), say(world.rng.choice(_SAVED), ack))
+    world.facts += [_unasked(line) for line in lines]
+    several = (("core_memory_append",) * 2, ("core_memory_append",) * 3)
+    expected = Expected(
+        "several facts", ("core_memory_append",), also=several, fact=tuple(values.values()), line="\n".join(lines)
+    )
+    return Turn(world.pick(item["say"], values), calls, expected, gist="The user told: " + "; ".join(lines))
+
+
+def asked_all(world: World) -> Turn | None:
+    """What is known of the user: all of core memory."""
+    if not world.facts:
+        return None
+    lines = [fact.line for fact in world.facts]
+    reply = world.pick(
+        ("I know this: {all}.", "This is what I remember: {all}.", "So far: {all}."), {"all": "; ".join(lines)}
+    )
+    values = tuple(fact.values["v"] for fact in world.facts[:3])
+    expected = Expected("all that is known", answer=values)
+    return Turn(world.pick(world.texts.phrases["about_me"]), (say("All of it is in core memory.", reply),), expected)
+
+
+def _unasked(line: str) -> Fact:
+    """A line of core memory for which there are no texts to ask or change it."""
+    return Fact({"name": line, "line": "{line}", "tell": [], "ask": []}, {"line": line})
 
 
 def told_again(world: World) -> Turn | None:
@@ -132,9 +165,10 @@ def forgotten(world: World) -> Turn | None:
 
 def asked(world: World) -> Turn | None:
     """A question that core memory answers: no search."""
-    if not world.facts:
+    facts = [fact for fact in world.facts if fact.item["ask"]]
+    if not facts:
         return None
-    fact = world.rng.choice(world.facts)
+    fact = world.rng.choice(facts)
     text = world.pick(fact.item["ask"], fact.values)
     reply = world.pick(fact.item["answer"], fact.values)
     expected = Expected("core question", answer=(fact.values["v"],))
@@ -148,6 +182,7 @@ def in_passing(world: World) -> Turn | None:
         return None
     values = world.texts.draw(item, world.rng)
     line = fill(item["line"], values)
+    world.facts.append(_unasked(line))
     calls = (append(_PASSING[0], line), say(world.rng.choice(_SAVED), world.pick(item["reply"], values)))
     expected = Expected(
         "fact in passing", ("core_memory_append",), fact=tuple(_in_line(item["line"], values)), line=line
@@ -167,7 +202,7 @@ def changed_and_asked(world: World) -> Turn | None:
     if correction is None:
         return None
     changed_line = correction.expected.line
-    others = [fact for fact in world.facts if fact.line != changed_line]
+    others = [fact for fact in world.facts if fact.line != changed_line and fact.item["ask"]]
     if not others:
         return None
     fact = world.rng.choice(others)

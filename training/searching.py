@@ -161,16 +161,6 @@ def _call(call: Call) -> tuple[str, Mapping[str, Any]]:
     return call.function, call.arguments
 
 
-_DAY_QUESTIONS = (
-    "What did we talk about {day}?",
-    "what did I tell you {day}",
-    "Can you sum up {day} for me?",
-    "Remind me what I wrote {day}.",
-    "Which things did I mention {day}?",
-    "{day}: what was it about?",
-)
-
-
 def asked_day(world: World) -> Turn | None:
     """A question about a day: its messages are read."""
     days = sorted({episode.time.date() for episode in world.past})
@@ -179,7 +169,7 @@ def asked_day(world: World) -> Turn | None:
     date = world.rng.choice(days)
     told = [episode for episode in world.past if episode.time.date() == date]
     name, reason = _named(world, datetime.combine(date, datetime.min.time()))
-    question = fill(world.rng.choice(_DAY_QUESTIONS), {"day": name})
+    question = world.pick(world.texts.phrases["days"], {"day": name})
     done = [f"you {fill(episode.item['summary'], episode.values)}" for episode in sorted(told, key=lambda e: e.time)]
     answer = f"On {date:%A}, {date.isoformat()}, {' and '.join(done)}."
     day = date.isoformat()

@@ -32,6 +32,7 @@ class Texts:
     split: str
     items: Mapping[str, Sequence[Item]]
     values: Mapping[str, Sequence[str]]
+    phrases: Mapping[str, Any]
 
     def __getitem__(self, kind: str) -> Sequence[Item]:
         return self.items[kind]
@@ -68,8 +69,10 @@ def load(split: str) -> Texts:
         for name, given in _read(file).items():
             values[name] = [str(value) for value in _listed(given)]
     items = {kind: _read(folder / f"{kind}.yaml") or [] for kind in KINDS}
-    texts = Texts(split, items, values)
-    for kind in KINDS:
+    phrases = _read(folder / "phrases.yaml") or {}
+    items["compounds"] = phrases.get("compound", [])
+    texts = Texts(split, items, values, phrases)
+    for kind in items:
         for item in items[kind]:
             _check(item, texts, f"{split}/{kind}.yaml")
     return texts
@@ -122,8 +125,9 @@ def overlaps(one: Texts, other: Texts) -> list[str]:
 
 def _said(texts: Texts) -> set[str]:
     keys = ("tell", "change", "forget", "ask", "say", "said")
-    found: set[str] = set()
-    for kind in KINDS:
+    found = {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in texts.phrases.get("days", [])}
+    found |= {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in texts.phrases.get("about_me", [])}
+    for kind in texts.items:
         for item in texts[kind]:
             for key in keys:
                 for template in item.get(key) or []:

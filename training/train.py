@@ -36,7 +36,7 @@ class Plan:
     dropout: float = 0.0
     learning_rate: float = 8e-4
     warmup: int = 10
-    batch: int = 6144
+    batch: int = 3072
     most: int = 2400
     seed: int = 7
     steps: int = 300
@@ -224,12 +224,12 @@ def main() -> None:
     trainer = Trainer(with_lora(load_base(base_file()), plan), plan, options.out)
     trainer.restore()
     dev = read(options.dev)[: options.dev_records] if options.dev else []
-    train(trainer, read(options.data), dev)
+    train(trainer, [record for file in options.data for record in read(file)], dev)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="records to learn from")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of records to learn from")
     parser.add_argument("--dev", type=Path, help="records to watch the loss on")
     parser.add_argument("--dev-records", type=int, default=24)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the LoRA; an unfinished one goes on")
