@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+import localmem
 from localmem.cli import doctor, main
 from localmem.config import Paths, load_config
 
@@ -93,8 +94,7 @@ class FakeEngine:
 )
 def test_speed(monkeypatch: pytest.MonkeyPatch, tokens: list[int], status: str, text: str) -> None:
     engine = FakeEngine(tokens, 2.0)
-    module = SimpleNamespace(load_engine=lambda *_, **__: engine)
-    monkeypatch.setattr(doctor.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(localmem, "load_engine", lambda *_, **__: engine)
     finding = doctor._speed(load_config())
     assert (finding.status, finding.advice == "") == (status, status == "ok")
     assert text in finding.text

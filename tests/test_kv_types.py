@@ -154,10 +154,11 @@ def test_a_width_that_no_block_fits_is_one_line(home: Path, tiny_gguf: Callable[
 
 
 @pytest.mark.parametrize(("name", "far"), [("q8_0", 0.1), ("q4_0", 0.3)])
-def test_the_bundled_model_knows_the_same(name: str, far: float, home: Path, model_path: Path) -> None:
+def test_the_bundled_model_knows_the_same(name: str, far: float, home: Path, wheel_path: Path) -> None:
+    """As it is fetched: its adapter teaches it to write calls, and makes it less sure of prose."""
     engines = [
-        LlamaEngine(model_path, LlamaOptions(n_ctx=512, threads=1)),
-        load_engine(configured(home, model_path, name, name)),
+        LlamaEngine(wheel_path, LlamaOptions(n_ctx=512, threads=1)),
+        load_engine(configured(home, wheel_path, name, name)),
     ]
     try:
         text = "Paris is the capital of France. Rome is the capital of"

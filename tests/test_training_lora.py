@@ -1,0 +1,238 @@
+"""Training and export of adapters: what is learnt, runs that stop and go on, and llama.cpp's reading of the result."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import quants
+from test_kv_types import distance, logits_after
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from localmem.engine.llama import LlamaEngine
+from localmem.engine.loading import LlamaOptions
+from training.export import export, rows_of_gguf
+from training.records import Record
+from training.train import Plan, Trainer, batches, loss_of, train, with_lora
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+PLAN = Plan(rank=2, alpha=4, learning_rate=0.02, warmup=2, batch=60, most=40, steps=6)
+TEXT = "My name is Ada and I live in Lisbon, where it rains. Ada lives in"
+
+
+# -- the bundled model
+
+
+@pytest.fixture(scope="module")
+def bundled(wheel_path: Path) -> Any:
+    """The bundled model as transformers knows it, in float32."""
+    name = {"gguf_file": wheel_path.name, "dtype": torch.float32}
+    return AutoModelForCausalLM.from_pretrained(str(wheel_path.parent), **name)
+
+
+@pytest.fixture(scope="module")
+def written(wheel_path: Path) -> dict[str, Any]:
+    """The tensors of its file by name."""
+    return {tensor.name: tensor for tensor in gguf.GGUFReader(wheel_path).tensors}
+
+
+@pytest.mark.parametrize(("part", "name", "heads"), [("q_proj", "attn_q", 9), ("k_proj", "attn_k", 3)])
+def test_the_rows_of_q_and_k_are_put_in_the_order_of_the_file(
+    bundled: Any, written: dict[str, Any], part: str, name: str, heads: int
+) -> None:
+    """Which transformers undoes as it reads the file: put back, they are the file's own, number by number."""
+    own = getattr(bundled.model.layers[4].self_attn, part).weight.detach().numpy()
+    tensor = written[f"blk.4.{name}.weight"]
+    expected = quants.dequantize(tensor.data, tensor.tensor_type)
+    assert not np.array_equal(own, expected)
+    assert np.array_equal(rows_of_gguf(own, heads), expected)
+
+
+def test_llama_cpp_reads_an_exported_adapter_as_it_was_trained(
+    bundled: Any, wheel_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all linear layers, at random: the logits are peft's but for what llama.cpp's arithmetic costs."""
+    monkeypatch.setattr("training.export.base_file", lambda: wheel_path)
+    torch.manual_seed(1)
+    adapted = with_lora(copy.deepcopy(bundled), Plan(rank=2, alpha=4))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.4)
+    Trainer(adapted, Plan(rank=2, alpha=4), tmp_path).save()
+    export(tmp_path / "state.pt", tmp_path / "adapter.gguf", {"data.scenarios": 3})
+
+    found = {}
+    for adapter in (None, tmp_path / "adapter.gguf"):
+        engine = LlamaEngine(wheel_path, LlamaOptions(n_ctx=256, flash_attn="off", adapter=adapter))
+        tokens = engine.vocabulary.tokenize(TEXT)
+        found[adapter] = logits_after(engine, tokens)
+        engine.close()
+    with torch.no_grad():
+        expected, plain = (model(torch.tensor([tokens])).logits[0, -1].numpy() for model in (adapted, bundled))
+    assert distance(found[None], plain) < 0.06
+    assert distance(found[tmp_path / "adapter.gguf"], expected) < 0.06
+    assert distance(found[None], expected) > 0.3, "the adapter changes much"
+
+    fields = gguf.GGUFReader(tmp_path / "adapter.gguf").fields
+    said = {key: fields[key].contents() for key in ("general.type", "adapter.type", "localmem.data.scenarios")}
+    assert said == {"general.type": "adapter", "adapter.type": "lora", "localmem.data.scenarios": "3"}
+    assert fields["adapter.lora.alpha"].contents() == 4.0
+
+
+def test_what_a_gguf_adapter_has_no_place_for_is_refused(
+    wheel_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.export.base_file", lambda: wheel_path)
+    state = {"plan": {"alpha": 4}, "step": 1, "master": {"base_model.model.lm_head.lora_A.weight": torch.zeros(2, 4)}}
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(SystemExit, match=r"lm_head\.lora_A\.weight has no place in a GGUF adapter"):
+        export(tmp_path / "state.pt", tmp_path / "adapter.gguf", {})
+
+
+# -- what counts
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Callable[..., Any]:
+    """Gives a tiny random model with a fresh LoRA: the same one for the same plan."""
+
+    def make(plan: Plan = PLAN) -> Any:
+        torch.manual_seed(3)
+        sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+        return with_lora(LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2)), plan)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    """Of 8 to 36 tokens, in two parts of each of which the model writes the end."""
+    rng = np.random.default_rng(5)
+    return [
+        Record(rng.integers(0, 300, 8 + 4 * i).astype(np.int32), ((3, 4 + i), (6 + 2 * i, 8 + 4 * i))) for i in range(8)
+    ]
+
+
+def loss(model: Any, *batch: Record) -> float:
+    with torch.no_grad():
+        return float(loss_of(model, batch)[0])
+
+
+def test_what_the_model_writes_is_what_counts(tiny: Callable[..., Any], records: list[Record]) -> None:
+    """Against the model's own logits, token by token."""
+    model, record = tiny(), records[5]
+    total, count = loss_of(model, [record])
+    ids = torch.from_numpy(record.tokens.astype(np.int64))
+    surprise = -torch.log_softmax(model(ids[None]).logits[0], dim=-1)[:-1].gather(1, ids[1:, None]).detach().flatten()
+    places = [place for start, end in record.written for place in range(start, end)]
+    assert count == len(places)
+    assert float(total.detach()) == pytest.approx(sum(float(surprise[place - 1]) for place in places), rel=1e-5)
+
+
+def test_what_stands_behind_the_last_call_changes_nothing(tiny: Callable[..., Any], records: list[Record]) -> None:
+    model, tokens = tiny(), records[5].tokens
+    for at, changes in ((25, False), (9, True)):
+        record = replace(records[5], written=((3, 9), (16, 24)))
+        other = tokens.copy()
+        other[at] = (other[at] + 1) % 300
+        assert (loss(model, replace(record, tokens=other)) != loss(model, record)) == changes
+
+
+def test_a_batch_is_the_sum_of_its_records(tiny: Callable[..., Any], records: list[Record]) -> None:
+    """So padding, which the shorter ones get, is neither read nor counted."""
+    model = tiny()
+    with torch.no_grad():
+        whole, count = loss_of(model, records)
+    assert count == sum(end - start for record in records for start, end in record.written)
+    assert float(whole) == pytest.approx(sum(loss(model, record) for record in records), rel=1e-5)
+
+
+# -- batches
+
+
+def taken(records: list[Record], plan: Plan, count: int) -> list[list[int]]:
+    """The lengths of the records in each of the first batches."""
+    return [[len(record.tokens) for record in batch] for batch in itertools.islice(batches(records, plan), count)]
+
+
+def test_batches_are_the_same_for_the_same_seed(records: list[Record]) -> None:
+    first = taken(records, PLAN, 12)
+    assert first == taken(records, PLAN, 12)
+    assert first != taken(records, replace(PLAN, seed=8), 12)
+
+
+def test_batches_hold_each_record_that_is_short_enough_once_a_pass(records: list[Record]) -> None:
+    plan = replace(PLAN, most=28)
+    fitting = [len(record.tokens) for record in records if len(record.tokens) <= 28]
+    assert len(fitting) == len(records) - 2
+    made = taken(records, plan, 40)
+    ends = list(itertools.accumulate(len(batch) for batch in made))
+    assert sorted(itertools.chain(*made[: ends.index(len(fitting)) + 1])) == fitting
+    assert all(len(batch) * max(batch) <= plan.batch for batch in made)
+
+
+# -- training
+
+
+def trainer(model: Any, out: Path, plan: Plan = PLAN) -> Trainer:
+    made = Trainer(model, plan, out)
+    made.restore()
+    return made
+
+
+def test_training_lowers_the_loss(tiny: Callable[..., Any], records: list[Record], tmp_path: Path) -> None:
+    plan = replace(PLAN, steps=60)
+    learner = trainer(tiny(plan), tmp_path, plan)
+    frozen = {name: p.clone() for name, p in learner.model.named_parameters() if not p.requires_grad}
+    before = learner.measured(records)
+    train(learner, records, records[:2], every=1000)
+    assert learner.step == 60
+    assert learner.measured(records) < 0.8 * before
+    own = dict(learner.model.named_parameters())
+    assert all(torch.equal(own[name], weight) for name, weight in frozen.items()), "the model itself stays as it is"
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
+    tiny: Callable[..., Any], records: list[Record], tmp_path: Path
+) -> None:
+    """Bit for bit, from the last state that was saved."""
+    whole = trainer(tiny(), tmp_path / "whole")
+    train(whole, records, records[:2], every=2)
+
+    stopped = trainer(tiny(), tmp_path / "parts")
+    learn = stopped.learn
+
+    def stop(batch: Any) -> float:
+        if stopped.step == 5:
+            raise KeyboardInterrupt
+        return learn(batch)
+
+    stopped.learn = stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, records, records[:2], every=2)
+    again = trainer(tiny(), tmp_path / "parts")
+    assert again.step == 4
+    train(again, records, records[:2], every=2)
+    assert again.step == whole.step == 6
+    assert all(torch.equal(again.weights[name], weight) for name, weight in whole.weights.items())
+    assert all(torch.equal(again.master[name], weight) for name, weight in whole.master.items())
+    assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == ["state.pt"]
+
+
+def test_a_state_of_another_plan_is_refused(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    trainer(tiny(), tmp_path).save()
+    with pytest.raises(SystemExit, match=r"state\.pt is of another plan; remove it, or give another --out\.$") as told:
+        trainer(tiny(), tmp_path, replace(PLAN, seed=8))
+    assert "\n" not in str(told.value)
+    assert trainer(tiny(), tmp_path, replace(PLAN, steps=99)).step == 0, "there may be more steps than were planned"
