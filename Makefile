@@ -81,8 +81,9 @@ $(RUNTIME): pyproject.toml constraints.txt
 		echo "note: torch came with CUDA libraries that localmem does not use; TORCH_INDEX in the Makefile avoids them"
 	@touch $@
 
+# The tests train as well, so they need both.
 $(DEV): $(RUNTIME)
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(PIP) install -c constraints.txt -e '.[dev,train]'
 	@touch $@
 
 $(TRAIN): $(RUNTIME)

@@ -156,6 +156,18 @@ def test_one_dependency_has_one_importer() -> None:
             assert allowed is None or place.startswith(allowed), f"{place} imports {name}, which belongs to {allowed}"
 
 
+@pytest.mark.parametrize(
+    ("folder", "strangers"), [("localmem", {"training", "benchmarks", "tests"}), ("training", {"benchmarks", "tests"})]
+)
+def test_what_is_shipped_needs_no_training_and_training_no_benchmarks(folder: str, strangers: set[str]) -> None:
+    """The benchmarks may use all of it: the texts that adapters are judged on are training's."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    for file in files:
+        met = {name.split(".")[0] for name in imported(file)} & strangers
+        assert not met, f"{file.relative_to(ROOT)} imports {met}"
+
+
 def test_only_models_can_reach_the_network() -> None:
     for file in FILES:
         place = file.relative_to(PACKAGE).as_posix()
