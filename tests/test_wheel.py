@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SHIPPED = ("pyproject.toml", "models.yaml", "grammars", "localmem", "LICENSE", "CHANGELOG.md", "README.md")
+from localmem.config import load_config
+
+SHIPPED = (
+    "pyproject.toml", "models.yaml", "grammars", "localmem", "LICENSE", "CHANGELOG.md", "README.md",
+    ".gitignore",  # what it names is left out of a wheel
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +55,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def adapters() -> dict[str, Path]:
+    """The adapters that models of the bundled models.yaml have, by the model's name."""
+    return {name: model.adapter.path for name, model in load_config().models.items() if model.adapter is not None}
+
+
 def test_the_wheel_holds_data_and_types_and_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("localmem/data/models.yaml", "localmem/data/grammars/json.gbnf", "localmem/py.typed"):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert [name for name in names if name.startswith(("tests", "benchmarks"))] == []
+    assert {f"localmem/adapters/{path.name}" for path in adapters().values()} <= set(names)
+    assert [name for name in names if name.startswith(("tests", "benchmarks", "training"))] == []
 
 
 def test_localmem_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
@@ -74,6 +85,11 @@ def test_localmem_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> 
     assert run("-m", "localmem", "--version").startswith("localmem 0.")
     found = run("-c", "from localmem.config import bundled; print(bundled('grammars'))").strip()
     assert Path(found) == installed / "localmem" / "data" / "grammars"
+    for name, adapter in adapters().items():
+        program = f"from localmem.config import load_config; print(load_config().model({name!r}).adapter.path)"
+        path = Path(run("-c", program).strip())
+        assert path.is_relative_to(installed)
+        assert path.read_bytes() == adapter.read_bytes()
 
 
 def test_the_benchmarks_for_people_are_in_the_wheel(wheel: Path, installed: Path, tmp_path: Path) -> None:
