@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from localmem.engine.llama import LlamaEngine
@@ -18,7 +17,7 @@ from localmem.memory.embedder import HashEmbedder
 from training.compose import compose
 from training.handwritten import handwritten
 from training.recorder import Recorder, Trace
-from training.records import Record, read, write
+from training.records import read, write
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
 
@@ -113,8 +112,6 @@ def test_what_is_recorded_is_what_was_dictated(recorder: Recorder) -> None:
     assert written[0]["arguments"] == {"block": "human", "content": "Name: Ada"}
     held = recorder._dictated.vocabulary.detokenize(trace.tokens)
     assert "ok: human is now:\nName: Ada" in held
-    end = recorder._dictated.chat_format.ending[0]
-    assert all(trace.tokens[end_at - 1] == end for _, end_at in trace.written)
 
 
 def test_a_call_that_the_agent_could_not_make_ends_the_scenario(recorder: Recorder) -> None:
@@ -156,12 +153,24 @@ def test_a_page_out_begins_a_new_trace_and_its_summary_says_what_went(recorder: 
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
-    traces = [Trace([1, 2, 3, 4], [(1, 3)]), Trace([5, 6], [(0, 1), (1, 2)])]
+    traces = [Trace([1, 2, 3, 4], [(1, 3)], [1, 2]), Trace([5, 6], [(0, 1), (1, 2)], [0]), Trace([7], [(0, 1)], [])]
     about = write({0: traces}, tmp_path / "some.npz")
-    assert about["calls"] == 3
+    assert (about["calls"], about["chosen"]) == (4, 3)
     found = read(tmp_path / "some.npz")
-    assert [record.tokens.tolist() for record in found] == [[1, 2, 3, 4], [5, 6]]
-    assert [record.written for record in found] == [((1, 3),), ((0, 1), (1, 2))]
+    assert [record.tokens.tolist() for record in found] == [[1, 2, 3, 4], [5, 6], [7]]
+    assert [record.chosen.tolist() for record in found] == [[1, 2], [0], []]
+
+
+def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:
+    save = Call("Save it.", "core_memory_append", {"block": "human", "content": "Name: Ada"})
+    told = Turn("I'm Ada.", (save, say("Hello, Ada!")), Expected("fact", ("core_memory_append",)))
+    (trace,) = recorder.record(scenario(told))
+    detokenize = recorder._dictated.vocabulary.detokenize
+    chosen = detokenize([trace.tokens[at] for at in trace.chosen])
+    assert "Save it." in chosen
+    assert "Ada" in chosen
+    assert "arguments" not in chosen
+    assert '{"thought' not in chosen
 
 
 def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorder) -> None:
@@ -170,4 +179,3 @@ def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorde
     prefix = static_prefix(recorder._dictated.chat_format, [], "compact")
     (trace,) = recorder.record(scenario(Turn("Hi", (say("Hi!"),), Expected("chat"))))
     assert trace.tokens[: len(prefix)] == prefix
-    assert isinstance(Record(np.array(trace.tokens, np.int32), tuple(trace.written)), Record)

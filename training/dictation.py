@@ -21,8 +21,8 @@ from localmem.protocols import Engine, Generation, Grammar, TextCallback, Vocabu
 
 #: Gives the text of the next answer, or None to let the model write; asked with the grammar it will be written under.
 Author = Callable[[Grammar | None], str | None]
-#: Gets each dictated generation: the tokens of the prompt and those written.
-Listener = Callable[[Sequence[int], Sequence[int]], None]
+#: Gets each dictated generation: the tokens of the prompt, those written, and which of these the grammar left open.
+Listener = Callable[[Sequence[int], Sequence[int], Sequence[int]], None]
 
 
 class _Pen:
@@ -30,10 +30,14 @@ class _Pen:
 
     def __init__(self, vocabulary: Vocabulary, text: str, prompt: int) -> None:
         self._vocabulary, self._left, self._prompt = vocabulary, text.encode(), prompt
+        self._fed = 0
+        #: Places of the tokens that the grammar left open.
+        self.chosen: list[int] = []
 
     def feed(self, tokens: Sequence[int]) -> None:
         skipped = min(self._prompt, len(tokens))
         self._prompt -= skipped
+        self._fed += len(tokens) - skipped
         for token in tokens[skipped:]:
             piece = self._vocabulary.token_bytes(token)
             if not self._left.startswith(piece):
@@ -41,6 +45,8 @@ class _Pen:
             self._left = self._left[len(piece) :]
 
     def sample(self, allowed: NDArray[np.bool_] | None) -> int:
+        if not self.chosen or self.chosen[-1] != self._fed:  # asked again, it was refused
+            self.chosen.append(self._fed)
         if not self._left:
             return min(self._vocabulary.end_tokens)
         if allowed is None:
@@ -98,7 +104,7 @@ class DictatedEngine:
         done = loop.generation(prompt=len(tokens), reused=0, diverged_at=None, times=(0.0, 0.0))
         if done.text != text:
             raise GrammarError(f"The answer is cut: {done.text!r} of {text!r}.")
-        self._listener(tokens, done.tokens)
+        self._listener(tokens, done.tokens, [at for at in pen.chosen if at < len(done.tokens)])
         return done
 
     def interrupt(self) -> None:

@@ -55,6 +55,7 @@ class Trace:
 
     tokens: list[int]
     written: list[tuple[int, int]] = field(default_factory=list)
+    chosen: list[int] = field(default_factory=list)
     kinds: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -312,7 +313,7 @@ class Recorder:
             raise Unfit("no hit to cite")
         return ""
 
-    def _wrote(self, prompt: Sequence[int], written: Sequence[int]) -> None:
+    def _wrote(self, prompt: Sequence[int], written: Sequence[int], chosen: Sequence[int]) -> None:
         """Take a generation down: behind the last one if main context was only appended to."""
         trace = self.traces[-1] if self.traces else None
         # What follows a call in main context is the end of its message.
@@ -322,7 +323,8 @@ class Recorder:
             self.traces.append(trace)
         trace.kinds.append((len(prompt), self._kind))
         trace.tokens = [*prompt, *written, *ending]
-        trace.written.append((len(prompt), len(prompt) + len(written) + min(1, len(ending))))
+        trace.written.append((len(prompt), len(prompt) + len(written)))
+        trace.chosen += [len(prompt) + at for at in chosen]
 
     def ran(self, name: str) -> str:
         """What a user function returns."""

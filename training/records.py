@@ -2,7 +2,8 @@
 
     python -m training.records train --count 3000 --out build/adapter/train.npz
 
-A record's tokens are one int32 array after another; `written` holds for each generation its record and its range.
+The tokens of records stand one after the other, int32; `lengths` says where each ends, and `chosen` are the places of
+those that the model is to choose.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _N_CTX = 8192
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What main context held: `tokens`, and the ranges of them that the model wrote."""
+    """What main context held: `tokens`, and the places of those that the model chose: no grammar forced them."""
 
     tokens: NDArray[np.int32]
-    written: tuple[tuple[int, int], ...]
+    chosen: NDArray[np.int64]
 
 
 def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]]:
@@ -89,16 +90,19 @@ def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
     records = [trace for made in found.values() for trace in made]
     lengths = [len(trace.tokens) for trace in records]
     tokens = np.concatenate([np.array(trace.tokens, np.int32) for trace in records])
-    rows = [(i, *span) for i, trace in enumerate(records) for span in trace.written]
+    starts = np.cumsum([0, *lengths[:-1]])
+    places = [np.array(trace.chosen, np.int64) for trace in records]
+    chosen = np.concatenate([start + part for start, part in zip(starts, places, strict=True)])
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), written=np.array(rows))
+    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), chosen=chosen)
     kinds = Counter(kind for trace in records for _, kind in trace.kinds)
     return {
         "scenarios": len(found),
         "records": len(records),
-        "calls": len(rows),
+        "calls": sum(len(trace.written) for trace in records),
         "tokens": int(tokens.size),
-        "written": int(sum(end - start for _, start, end in rows)),
+        "written": sum(end - start for trace in records for start, end in trace.written),
+        "chosen": int(chosen.size),
         "kinds": dict(kinds.most_common()),
         "data": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
     }
@@ -109,10 +113,9 @@ def read(file: Path) -> list[Record]:
     with np.load(file) as data:
         ends = np.cumsum(data["lengths"])
         parts = np.split(data["tokens"], ends[:-1])
-        spans: dict[int, list[tuple[int, int]]] = {}
-        for record, start, end in data["written"].tolist():
-            spans.setdefault(record, []).append((start, end))
-    return [Record(part, tuple(spans.get(i, ()))) for i, part in enumerate(parts)]
+        chosen = np.split(data["chosen"], np.searchsorted(data["chosen"], ends[:-1]))
+    starts = ends - [len(part) for part in parts]
+    return [Record(part, places - start) for part, places, start in zip(parts, chosen, starts, strict=True)]
 
 
 def main() -> None:

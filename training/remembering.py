@@ -107,7 +107,7 @@ def asked_all(world: World) -> Turn | None:
     reply = world.pick(
         ("I know this: {all}.", "This is what I remember: {all}.", "So far: {all}."), {"all": "; ".join(lines)}
     )
-    values = tuple(fact.values["v"] for fact in world.facts[:3])
+    values = tuple(fact.values.get("v", fact.line) for fact in world.facts[:3])
     expected = Expected("all that is known", answer=values)
     return Turn(world.pick(world.texts.phrases["about_me"]), (say("All of it is in core memory.", reply),), expected)
 

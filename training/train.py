@@ -1,9 +1,9 @@
 """Trains a LoRA on records, on the dequantised weights of the model's own GGUF file. Seeded; goes on where it stopped.
 
-    python -m training.train --data build/adapter/train.npz --out build/adapter/lora --minutes 40
+    python -m training.train --data build/adapter/train.npz --out build/adapter/lora --steps 1000
 
-Only what the model itself is to write counts: its calls, up to the token that ends them. Weights and activations are
-bfloat16, what is trained has a float32 master copy. One pass over the data at most; `--minutes` sets how much of it.
+Only what the model itself is to choose counts: what the grammar forces, nobody has to learn. Weights and activations
+are bfloat16, what is trained has a float32 master copy.
 """
 
 from __future__ import annotations
@@ -86,13 +86,12 @@ def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor]:
     places: list[int] = []
     for row, record in enumerate(batch):
         ids[row, : len(record.tokens)] = record.tokens
-        for start, end in record.written:
-            places += range(row * longest + start - 1, row * longest + min(end, len(record.tokens)) - 1)
+        places += (row * longest + record.chosen - 1).tolist()
     return torch.from_numpy(ids), torch.tensor(places)
 
 
 def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, int]:
-    """The sum of the losses of what the model is to write, in nats, and how many tokens that is.
+    """The sum of the losses of what the model is to choose, in nats, and how many tokens that is.
 
     Padding stands behind everything, so that causal attention alone keeps it out.
     """
