@@ -102,6 +102,13 @@ def test_a_file_given_by_hand_goes_over_the_users(user, tmp_path: Path) -> None:
     assert config.files[-1] == extra
 
 
+def test_what_was_said_of_another_file_is_dropped(user) -> None:
+    user("models: {smollm2-135m: {source: {path: /other.gguf}}}")
+    assert load_config().model("smollm2-135m").adapter is None
+    user("models: {smollm2-135m: {adapter: {path: /mine.gguf}}}")
+    assert load_config().model("smollm2-135m").adapter == Adapter(Path("/mine.gguf"))
+
+
 def test_a_new_source_drops_the_sha256_of_the_old_one(user) -> None:
     user("models: {smollm2-135m: {source: {path: other.gguf}}}")
     model = load_config().model()

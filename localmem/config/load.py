@@ -87,10 +87,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
-    """`upper` over `lower`, mapping by mapping. A new source drops the sha256 that belonged to the old one."""
+    """`upper` over `lower`, mapping by mapping. A new source drops the sha256 and adapter that belonged to the old one."""
     merged = dict(lower)
     if "source" in upper and upper["source"] != lower.get("source"):
         merged.pop("sha256", None)
+        merged.pop("adapter", None)
     for key, value in upper.items():
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
