@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
-    """`upper` over `lower`, mapping by mapping. A new source drops the sha256 and adapter that belonged to the old one."""
+    """`upper` over `lower`, mapping by mapping. A new source drops the old one's sha256 and adapter."""
     merged = dict(lower)
     if "source" in upper and upper["source"] != lower.get("source"):
         merged.pop("sha256", None)
