@@ -67,7 +67,7 @@ def test_llama_cpp_reads_an_exported_adapter_as_it_was_trained(
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.4)
+                torch.nn.init.normal_(weight, std=0.6)
     Trainer(adapted, Plan(rank=2, alpha=4), tmp_path).save()
     export(tmp_path / "state.pt", tmp_path / "adapter.gguf", {"data.scenarios": 3})
 
@@ -80,7 +80,7 @@ def test_llama_cpp_reads_an_exported_adapter_as_it_was_trained(
     with torch.no_grad():
         expected, plain = (model(torch.tensor([tokens])).logits[0, -1].numpy() for model in (adapted, bundled))
     assert distance(found[None], plain) < 0.06
-    assert distance(found[tmp_path / "adapter.gguf"], expected) < 0.06
+    assert distance(found[tmp_path / "adapter.gguf"], expected) < 0.08
     assert distance(found[None], expected) > 0.3, "the adapter changes much"
 
     fields = gguf.GGUFReader(tmp_path / "adapter.gguf").fields
