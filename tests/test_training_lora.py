@@ -117,10 +117,11 @@ def tiny() -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """Of 8 to 36 tokens, in two parts of each of which the model writes the end."""
+    """Of 8 to 36 tokens, some of which the model chose: near the start, and up to the end."""
     rng = np.random.default_rng(5)
     return [
-        Record(rng.integers(0, 300, 8 + 4 * i).astype(np.int32), ((3, 4 + i), (6 + 2 * i, 8 + 4 * i))) for i in range(8)
+        Record(rng.integers(0, 300, length).astype(np.int32), np.unique([3, 4, *range(6 + i, length, 2), length - 1]))
+        for i, length in enumerate(range(8, 40, 4))
     ]
 
 
@@ -129,21 +130,20 @@ def loss(model: Any, *batch: Record) -> float:
         return float(loss_of(model, batch)[0])
 
 
-def test_what_the_model_writes_is_what_counts(tiny: Callable[..., Any], records: list[Record]) -> None:
+def test_what_the_model_chooses_is_what_counts(tiny: Callable[..., Any], records: list[Record]) -> None:
     """Against the model's own logits, token by token."""
     model, record = tiny(), records[5]
     total, count = loss_of(model, [record])
     ids = torch.from_numpy(record.tokens.astype(np.int64))
     surprise = -torch.log_softmax(model(ids[None]).logits[0], dim=-1)[:-1].gather(1, ids[1:, None]).detach().flatten()
-    places = [place for start, end in record.written for place in range(start, end)]
-    assert count == len(places)
-    assert float(total.detach()) == pytest.approx(sum(float(surprise[place - 1]) for place in places), rel=1e-5)
+    assert count == len(record.chosen) < len(record.tokens) / 2
+    assert float(total.detach()) == pytest.approx(float(surprise[record.chosen - 1].sum()), rel=1e-5)
 
 
-def test_what_stands_behind_the_last_call_changes_nothing(tiny: Callable[..., Any], records: list[Record]) -> None:
+def test_what_stands_behind_the_last_choice_changes_nothing(tiny: Callable[..., Any], records: list[Record]) -> None:
     model, tokens = tiny(), records[5].tokens
-    for at, changes in ((25, False), (9, True)):
-        record = replace(records[5], written=((3, 9), (16, 24)))
+    record = replace(records[5], chosen=np.array([3, 4, 16, 24]))
+    for at, changes in ((25, False), (24, True), (9, True)):
         other = tokens.copy()
         other[at] = (other[at] + 1) % 300
         assert (loss(model, replace(record, tokens=other)) != loss(model, record)) == changes
@@ -154,7 +154,7 @@ def test_a_batch_is_the_sum_of_its_records(tiny: Callable[..., Any], records: li
     model = tiny()
     with torch.no_grad():
         whole, count = loss_of(model, records)
-    assert count == sum(end - start for record in records for start, end in record.written)
+    assert count == sum(len(record.chosen) for record in records)
     assert float(whole) == pytest.approx(sum(loss(model, record) for record in records), rel=1e-5)
 
 
