@@ -65,7 +65,9 @@ def with_lora(model: Any, plan: Plan) -> Any:
 def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
     """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed."""
     rng = random.Random(plan.seed)
-    fitting = [record for record in records if len(record.tokens) <= plan.most]
+    fitting = [record for record in records if len(record.tokens) <= plan.most and len(record.chosen)]
+    if not fitting:
+        raise SystemExit(f"There is no record of {plan.most} tokens or less to learn from.")
     while True:
         rng.shuffle(fitting)
         for start in range(0, len(fitting), 64):
@@ -203,7 +205,8 @@ def train(trainer: Trainer, records: Sequence[Record], dev: Sequence[Record], *,
             print(f"step {trainer.step}/{plan.steps} loss {loss:.4f} rest {rest / 60:.0f} min", flush=True)
         if trainer.step % every == 0 or trainer.step == plan.steps:
             trainer.save()
-            print(json.dumps({"step": trainer.step, "dev": round(trainer.measured(dev), 4)}), flush=True)
+            if dev:
+                print(json.dumps({"step": trainer.step, "dev": round(trainer.measured(dev), 4)}), flush=True)
 
 
 def base_file() -> Path:
