@@ -153,12 +153,17 @@ def test_a_page_out_begins_a_new_trace_and_its_summary_says_what_went(recorder: 
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
-    traces = [Trace([1, 2, 3, 4], [(1, 3)], [1, 2]), Trace([5, 6], [(0, 1), (1, 2)], [0]), Trace([7], [(0, 1)], [])]
+    traces = [
+        Trace([1, 2, 3, 4], [(1, 3)], [1, 2], [4.0, 0.5]),
+        Trace([5, 6], [(0, 1), (1, 2)], [0], [2.0]),
+        Trace([7], [(0, 1)]),
+    ]
     about = write({0: traces}, tmp_path / "some.npz")
     assert (about["calls"], about["chosen"]) == (4, 3)
     found = read(tmp_path / "some.npz")
     assert [record.tokens.tolist() for record in found] == [[1, 2, 3, 4], [5, 6], [7]]
     assert [record.chosen.tolist() for record in found] == [[1, 2], [0], []]
+    assert [record.weights.tolist() for record in found] == [[4.0, 0.5], [2.0], []]
 
 
 def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:
@@ -171,6 +176,8 @@ def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:
     assert "Ada" in chosen
     assert "arguments" not in chosen
     assert '{"thought' not in chosen
+    assert len(trace.weights) == len(trace.chosen)
+    assert trace.weights[0] > 1 > trace.weights[-1]  # the decision, and a greeting of free wording
 
 
 def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorder) -> None:

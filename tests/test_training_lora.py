@@ -119,10 +119,12 @@ def tiny() -> Callable[..., Any]:
 def records() -> list[Record]:
     """Of 8 to 36 tokens, some of which the model chose: near the start, and up to the end."""
     rng = np.random.default_rng(5)
-    return [
-        Record(rng.integers(0, 300, length).astype(np.int32), np.unique([3, 4, *range(6 + i, length, 2), length - 1]))
-        for i, length in enumerate(range(8, 40, 4))
-    ]
+    made = []
+    for i, length in enumerate(range(8, 40, 4)):
+        chosen = np.unique([3, 4, *range(6 + i, length, 2), length - 1])
+        weights = rng.choice([0.5, 1, 4], len(chosen)).astype(np.float32)
+        made.append(Record(rng.integers(0, 300, length).astype(np.int32), chosen, weights))
+    return made
 
 
 def loss(model: Any, *batch: Record) -> float:
@@ -136,13 +138,15 @@ def test_what_the_model_chooses_is_what_counts(tiny: Callable[..., Any], records
     total, count = loss_of(model, [record])
     ids = torch.from_numpy(record.tokens.astype(np.int64))
     surprise = -torch.log_softmax(model(ids[None]).logits[0], dim=-1)[:-1].gather(1, ids[1:, None]).detach().flatten()
-    assert count == len(record.chosen) < len(record.tokens) / 2
-    assert float(total.detach()) == pytest.approx(float(surprise[record.chosen - 1].sum()), rel=1e-5)
+    weights = torch.from_numpy(record.weights)
+    assert len(record.chosen) < len(record.tokens) / 2
+    assert count == pytest.approx(float(weights.sum()))
+    assert float(total.detach()) == pytest.approx(float(surprise[record.chosen - 1] @ weights), rel=1e-5)
 
 
 def test_what_stands_behind_the_last_choice_changes_nothing(tiny: Callable[..., Any], records: list[Record]) -> None:
     model, tokens = tiny(), records[5].tokens
-    record = replace(records[5], chosen=np.array([3, 4, 16, 24]))
+    record = replace(records[5], chosen=np.array([3, 4, 16, 24]), weights=np.ones(4, np.float32))
     for at, changes in ((25, False), (24, True), (9, True)):
         other = tokens.copy()
         other[at] = (other[at] + 1) % 300
@@ -154,7 +158,7 @@ def test_a_batch_is_the_sum_of_its_records(tiny: Callable[..., Any], records: li
     model = tiny()
     with torch.no_grad():
         whole, count = loss_of(model, records)
-    assert count == sum(len(record.chosen) for record in records)
+    assert count == pytest.approx(sum(float(record.weights.sum()) for record in records))
     assert float(whole) == pytest.approx(sum(loss(model, record) for record in records), rel=1e-5)
 
 

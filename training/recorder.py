@@ -42,6 +42,8 @@ from training.scenario import SOURCE, Call, Scenario, Turn, UserFunction
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
 _LONGEST_SUMMARY = 400
+#: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
+_FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
 
 
@@ -56,6 +58,7 @@ class Trace:
     tokens: list[int]
     written: list[tuple[int, int]] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     kinds: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -325,6 +328,21 @@ class Recorder:
         trace.tokens = [*prompt, *written, *ending]
         trace.written.append((len(prompt), len(prompt) + len(written)))
         trace.chosen += [len(prompt) + at for at in chosen]
+        trace.weights += self._weights(written, chosen)
+
+    def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
+        """How much each choice in a call counts: the thought's first words decide, and words of thanks are free."""
+        pieces = list(map(self._dictated.vocabulary.token_bytes, written))
+        thought = b"".join(pieces).index(b', "function": ')
+        sends = b'"send_message"' in b"".join(pieces)
+        free = 1.0 if self._turn.expected.answer else _FREE
+        weights = []
+        for number, at in enumerate(chosen):
+            if len(b"".join(pieces[:at])) < thought:
+                weights.append(_DECIDES if number < _FIRST else 1.0)
+            else:
+                weights.append(free if sends else _ARGUMENTS)
+        return weights
 
     def ran(self, name: str) -> str:
         """What a user function returns."""

@@ -3,7 +3,7 @@
     python -m training.records train --count 3000 --out build/adapter/train.npz
 
 The tokens of records stand one after the other, int32; `lengths` says where each ends, and `chosen` are the places of
-those that the model is to choose.
+those that the model is to choose, with their `weights`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ _N_CTX = 8192
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What main context held: `tokens`, and the places of those that the model chose: no grammar forced them."""
+    """What main context held: `tokens`, the places of those that the model chose (no grammar forced them), and how
+    much each of these counts."""
 
     tokens: NDArray[np.int32]
     chosen: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]]:
@@ -93,8 +95,9 @@ def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
     starts = np.cumsum([0, *lengths[:-1]])
     places = [np.array(trace.chosen, np.int64) for trace in records]
     chosen = np.concatenate([start + part for start, part in zip(starts, places, strict=True)])
+    weights = np.array([weight for trace in records for weight in trace.weights], np.float32)
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), chosen=chosen)
+    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), chosen=chosen, weights=weights)
     kinds = Counter(kind for trace in records for _, kind in trace.kinds)
     return {
         "scenarios": len(found),
@@ -113,9 +116,12 @@ def read(file: Path) -> list[Record]:
     with np.load(file) as data:
         ends = np.cumsum(data["lengths"])
         parts = np.split(data["tokens"], ends[:-1])
-        chosen = np.split(data["chosen"], np.searchsorted(data["chosen"], ends[:-1]))
+        cuts = np.searchsorted(data["chosen"], ends[:-1])
+        chosen, weights = np.split(data["chosen"], cuts), np.split(data["weights"], cuts)
     starts = ends - [len(part) for part in parts]
-    return [Record(part, places - start) for part, places, start in zip(parts, chosen, starts, strict=True)]
+    return [
+        Record(part, places - start, w) for part, places, start, w in zip(parts, chosen, starts, weights, strict=True)
+    ]
 
 
 def main() -> None:

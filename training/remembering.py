@@ -8,8 +8,9 @@ from training.scenario import Call, Expected, Turn
 from training.texts import fill
 from training.world import Fact, World
 
-_SAVE = ("New fact about the user; save it.", "A lasting fact; save it.", "Worth remembering; save it.")
-_SAVE_SEVERAL = ("Several new facts; save each on a line of its own.",)
+# One thought for each kind of turn, each with another first word: that word is the decision, and all that follows it.
+_SAVE = "New fact; save it."
+_SAVE_SEVERAL = "Several facts; save a line each."
 _ALL_SAVED = (
     "Thank you, I have saved all of that.",
     "Noted, all of it.",
@@ -17,12 +18,12 @@ _ALL_SAVED = (
     "I have written down: {all}.",
     "All saved: {all}.",
 )
-_SAVED = ("Saved; answer.",)
-_CHANGE = ("A fact has changed; correct the line.",)
-_CHANGED = ("Corrected; answer.",)
-_FORGET = ("The user wants this forgotten; remove the line.",)
-_PASSING = ("A fact in passing; save it first.",)
-_KNOWN = ("Core memory says so already; nothing to save.",)
+_SAVED = "Saved; answer."
+_CHANGE = "Changed; correct the line."
+_CHANGED = "Corrected; answer."
+_FORGET = "Forget it; remove the line."
+_PASSING = "Fact in passing; save it first."
+_KNOWN = "Known already; nothing to save."
 
 
 def say(thought: str, message: str) -> Call:
@@ -45,8 +46,8 @@ def told(world: World) -> Turn | None:
         return None
     text = world.pick(fact.item["tell"], fact.values)
     calls = (
-        append(world.rng.choice(_SAVE), fact.line),
-        say(world.rng.choice(_SAVED), world.pick(fact.item["ack"], fact.values)),
+        append(_SAVE, fact.line),
+        say(_SAVED, world.pick(fact.item["ack"], fact.values)),
     )
     world.facts.append(fact)
     expected = Expected("fact", ("core_memory_append",), fact=(fact.values["v"],), line=fact.line)
@@ -63,7 +64,7 @@ def told_several(world: World) -> Turn | None:
     text = said[0] + "".join(_joined(glue, part) for part in said[1:])
     lines = [fact.line for fact in facts]
     ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
-    calls = (append(_SAVE_SEVERAL[0], "\n".join(lines)), say(world.rng.choice(_SAVED), ack))
+    calls = (append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack))
     world.facts += facts
     several = ("core_memory_append",) * len(facts)
     expected = Expected(
@@ -90,7 +91,7 @@ def told_in_one_breath(world: World) -> Turn | None:
     values = world.texts.draw(item, world.rng)
     lines = [fill(line, values) for line in item["lines"]]
     ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
-    calls = (append(_SAVE_SEVERAL[0], "\n".join(lines)), say(world.rng.choice(_SAVED), ack))
+    calls = (append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack))
     world.facts += [_unasked(line) for line in lines]
     several = (("core_memory_append",) * 2, ("core_memory_append",) * 3)
     expected = Expected(
@@ -109,7 +110,7 @@ def asked_all(world: World) -> Turn | None:
     )
     values = tuple(fact.values.get("v", fact.line) for fact in world.facts[:3])
     expected = Expected("all that is known", answer=values)
-    return Turn(world.pick(world.texts.phrases["about_me"]), (say("All of it is in core memory.", reply),), expected)
+    return Turn(world.pick(world.texts.phrases["about_me"]), (say("All of core memory.", reply),), expected)
 
 
 def _unasked(line: str) -> Fact:
@@ -125,7 +126,7 @@ def told_again(world: World) -> Turn | None:
     fact = world.rng.choice(facts)
     text = world.pick(sorted(fact.item["tell"], key=len)[:4], fact.values)
     reply = world.pick(("Yes, I remember: {line}.", "I know, that is in my memory: {line}."), {"line": fact.line})
-    return Turn(text, (say(_KNOWN[0], reply),), Expected("known fact"), gist="")
+    return Turn(text, (say(_KNOWN, reply),), Expected("known fact"), gist="")
 
 
 def changed(world: World) -> Turn | None:
@@ -142,8 +143,8 @@ def changed(world: World) -> Turn | None:
         return None
     text = world.pick(fact.item["change"], values)
     calls = (
-        replace(world.rng.choice(_CHANGE), old, new.line),
-        say(world.rng.choice(_CHANGED), world.pick(fact.item["changed"], values)),
+        replace(_CHANGE, old, new.line),
+        say(_CHANGED, world.pick(fact.item["changed"], values)),
     )
     world.facts[world.facts.index(fact)] = new
     expected = Expected("correction", ("core_memory_replace",), fact=(new.values["v"],), line=new.line, old=old)
@@ -158,7 +159,7 @@ def forgotten(world: World) -> Turn | None:
     fact = world.rng.choice(facts)
     text = world.pick(fact.item["forget"], fact.values)
     reply = world.pick(("Done, I have removed it.", "I have forgotten it.", "It is gone from my memory."))
-    calls = (replace(_FORGET[0], fact.line, ""), say("Removed; answer.", reply))
+    calls = (replace(_FORGET, fact.line, ""), say("Removed; answer.", reply))
     world.facts.remove(fact)
     return Turn(text, calls, Expected("forget", ("core_memory_replace",), old=fact.line), gist="")
 
@@ -172,7 +173,7 @@ def asked(world: World) -> Turn | None:
     text = world.pick(fact.item["ask"], fact.values)
     reply = world.pick(fact.item["answer"], fact.values)
     expected = Expected("core question", answer=(fact.values["v"],))
-    return Turn(text, (say(f"Core memory says: {fact.line}", reply),), expected)
+    return Turn(text, (say(f"Core memory: {fact.line}", reply),), expected)
 
 
 def in_passing(world: World) -> Turn | None:
@@ -183,7 +184,7 @@ def in_passing(world: World) -> Turn | None:
     values = world.texts.draw(item, world.rng)
     line = fill(item["line"], values)
     world.facts.append(_unasked(line))
-    calls = (append(_PASSING[0], line), say(world.rng.choice(_SAVED), world.pick(item["reply"], values)))
+    calls = (append(_PASSING, line), say(_SAVED, world.pick(item["reply"], values)))
     expected = Expected(
         "fact in passing", ("core_memory_append",), fact=tuple(_in_line(item["line"], values)), line=line
     )
@@ -209,7 +210,7 @@ def changed_and_asked(world: World) -> Turn | None:
     question, answer = world.pick(fact.item["ask"], fact.values), world.pick(fact.item["answer"], fact.values)
     text = f"{correction.text} {question}"
     reply = f"{correction.calls[-1].arguments['message']} {answer}"
-    calls = (correction.calls[0], say(f"Corrected; core memory says: {fact.line}", reply))
+    calls = (correction.calls[0], say(f"Corrected; core memory: {fact.line}", reply))
     expected = Expected(
         "correction and question",
         ("core_memory_replace",),

@@ -14,10 +14,10 @@ from training.scenario import SOURCE, Call, Expected, Turn
 from training.texts import Item, Values, fill
 from training.world import Episode, Paper, World
 
-_PAST = ("Not in core memory; search earlier messages.", "A question about the past; search earlier messages.")
-_DOCUMENT = ("A question about a document; search stored texts.",)
-_KEEP = ("A text to keep; store it.",)
-_NOT_FOUND = ("Nothing found; say so.",)
+_PAST = "Earlier days; search messages."
+_DOCUMENT = "Stored texts; search them."
+_KEEP = "Keep this text; store it."
+_NOT_FOUND = "Nothing found; say so."
 
 _NOTHING = (
     "I searched our earlier messages, but found nothing about that.",
@@ -51,7 +51,7 @@ def told_episode(world: World) -> Turn | None:
     text, reply = world.pick(item["said"], values), world.pick(item["replied"], values)
     expected = Expected("episode", also=(("core_memory_append",),))
     gist = f"The user {fill(item['summary'], values)}"
-    return Turn(text, (say("News, no lasting fact; answer.", reply),), expected, gist=gist)
+    return Turn(text, (say("News; nothing lasting.", reply),), expected, gist=gist)
 
 
 def asked_said(world: World) -> Turn | None:
@@ -60,7 +60,7 @@ def asked_said(world: World) -> Turn | None:
         return None
     episode = world.rng.choice(world.said)
     question, answer, value, _ = _question(world, episode.item, episode.values)
-    said = f"The user said so above: {value}"
+    said = f"Above: {value}"
     return Turn(question, (say(said, answer),), Expected("said question", answer=(value,)))
 
 
@@ -94,7 +94,7 @@ def asked_past(world: World) -> Turn | None:
         return None
     episode = world.rng.choice(world.past)
     question, answer, value, query = _question(world, episode.item, episode.values)
-    calls = (conversation_search(world.rng.choice(_PAST), query[0]), say(f"Found: {value}", answer))
+    calls = (conversation_search(_PAST, query[0]), say(f"Found: {value}", answer))
     expected = Expected("past question", ("conversation_search",), query=tuple(query), found=value, answer=(value,))
     return Turn(question, calls, expected, gist=f"The user asked: {question} Answer: {answer}")
 
@@ -105,7 +105,7 @@ def asked_missing(world: World) -> Turn | None:
     if item is None:
         return None
     question, _, value, query = _question(world, item, world.texts.draw(item, world.rng))
-    calls = (conversation_search(world.rng.choice(_PAST), query[0]), say(_NOT_FOUND[0], world.pick(_NOTHING)))
+    calls = (conversation_search(_PAST, query[0]), say(_NOT_FOUND, world.pick(_NOTHING)))
     expected = Expected("missing", ("conversation_search",), query=tuple(query), nothing=True, absent=value)
     return Turn(question, calls, expected)
 
@@ -120,9 +120,9 @@ def asked_unknown(world: World) -> Turn | None:
     if not world.past:
         reply = world.pick(_NEVER_TOLD)
         expected = Expected("unknown, nothing to search", nothing=True)
-        return Turn(question, (say("Not in core memory, and nothing to search; say so.", reply),), expected)
+        return Turn(question, (say("Unknown yet; say so.", reply),), expected)
     queries = (" ".join(content_words(question)[:6]), *(fill(query, values) for query in item["query"]))
-    calls = (conversation_search(world.rng.choice(_PAST), queries[0]), say(_NOT_FOUND[0], world.pick(_NOTHING)))
+    calls = (conversation_search(_PAST, queries[0]), say(_NOT_FOUND, world.pick(_NOTHING)))
     queries = tuple(query for query in queries if query)
     expected = Expected("unknown", ("conversation_search",), query=queries, nothing=True, absent=values["v"])
     return Turn(question, calls, expected)
@@ -143,7 +143,7 @@ def told_and_asked(world: World) -> Turn | None:
     if fact is None or question is None:
         return None
     reply = f"{fact.calls[-1].arguments['message']} {question.calls[-1].arguments['message']}"
-    search = Call("Saved; now the question: search earlier messages.", *_call(question.calls[0]))
+    search = Call("Saved; earlier days; search messages.", *_call(question.calls[0]))
     calls = (fact.calls[0], search, say(question.calls[-1].thought, reply))
     expected = replace(
         question.expected,
@@ -207,7 +207,7 @@ def asked_document(world: World) -> Turn | None:
     paper = world.rng.choice(papers)
     question, answer, value, query = _question(world, paper.item, paper.values)
     reply = fill(world.rng.choice(_CITED), {"answer": answer.rstrip(), "source": SOURCE})
-    calls = (archival_search(_DOCUMENT[0], query[0]), say(f"Found: {value}; name the source.", reply))
+    calls = (archival_search(_DOCUMENT, query[0]), say(f"Found: {value}; name the source.", reply))
     functions = ("archival_memory_search",)
     expected = Expected("document question", functions, query=tuple(query), found=value, answer=(value,), source=True)
     return Turn(question, calls, expected, gist=f"The user asked: {question} Answer: {answer}")
@@ -223,7 +223,7 @@ def asked_document_missing(world: World) -> Turn | None:
     values = world.texts.draw(item, world.rng)
     values["title"] = fill(item.get("title", ""), values)
     question, _, value, query = _question(world, item, values)
-    calls = (archival_search(_DOCUMENT[0], query[0]), say(_NOT_FOUND[0], world.pick(_NOT_STORED)))
+    calls = (archival_search(_DOCUMENT, query[0]), say(_NOT_FOUND, world.pick(_NOT_STORED)))
     functions = ("archival_memory_search",)
     expected = Expected("document missing", functions, query=tuple(query), nothing=True, absent=value)
     return Turn(question, calls, expected)
@@ -236,7 +236,7 @@ def kept(world: World) -> Turn | None:
         return None
     text = world.pick(paper.item["say"], paper.values)
     calls = (
-        Call(_KEEP[0], "archival_memory_insert", {"content": paper.text}),
+        Call(_KEEP, "archival_memory_insert", {"content": paper.text}),
         say("Stored; answer.", world.pick(paper.item["ack"], paper.values)),
     )
     world.said.append(Episode(paper.item, paper.values, world.now))
@@ -252,6 +252,6 @@ def asked_note(world: World) -> Turn | None:
         return None
     paper: Paper = world.rng.choice(papers)
     question, answer, value, query = _question(world, paper.item, paper.values)
-    calls = (archival_search("A question about a stored text; search it.", query[0]), say(f"Found: {value}", answer))
+    calls = (archival_search(_DOCUMENT, query[0]), say(f"Found: {value}", answer))
     expected = Expected("note question", ("archival_memory_search",), query=tuple(query), found=value, answer=(value,))
     return Turn(question, calls, expected)

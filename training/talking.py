@@ -11,9 +11,9 @@ from training.texts import Item, Values, fill
 from training.world import World
 
 _NOTHING_TO_SAVE = {
-    "request": "A request, no fact; answer.",
-    "question": "A question; answer.",
-    "about_agent": "A question about me; answer.",
+    "request": "Request; do it.",
+    "question": "Question; answer.",
+    "about_agent": "About me; answer.",
 }
 
 
@@ -23,7 +23,7 @@ def talked(world: World) -> Turn | None:
     if item is None:
         return None
     values = world.texts.draw(item, world.rng)
-    thought = _NOTHING_TO_SAVE.get(item["kind"], "Nothing to save; answer.")
+    thought = _NOTHING_TO_SAVE.get(item["kind"], "Talk; nothing to save.")
     turn = (say(thought, world.pick(item["reply"], values)),)
     return Turn(world.pick(item["say"], values), turn, Expected("chat"))
 
@@ -45,7 +45,7 @@ def requested(world: World) -> Turn | None:
     arguments = typed(item, values)
     result = fill(str(item.get("result") or "done"), values)
     calls = (
-        Call(f"A request for {item['name']}.", item["name"], arguments),
+        Call(f"Function {item['name']}.", item["name"], arguments),
         say("Done; tell the user.", world.pick(_listed(item["reply"]), values)),
     )
     expected = Expected("function", (item["name"],), arguments=arguments, line=result)

@@ -81,23 +81,24 @@ def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
             yield from made
 
 
-def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor]:
-    """Ids of shape (records, longest), padded at their ends; and the flat positions before each token that counts."""
+def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids of shape (records, longest), padded at their ends; flat positions before each choice; weights of choices."""
     longest = max(len(record.tokens) for record in batch)
     ids = np.zeros((len(batch), longest), np.int64)
     places: list[int] = []
     for row, record in enumerate(batch):
         ids[row, : len(record.tokens)] = record.tokens
         places += (row * longest + record.chosen - 1).tolist()
-    return torch.from_numpy(ids), torch.tensor(places)
+    weights = np.concatenate([record.weights for record in batch])
+    return torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights)
 
 
-def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, int]:
-    """The sum of the losses of what the model is to choose, in nats, and how many tokens that is.
+def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
+    """The weighted sum of the losses of what the model is to choose, in nats, and the sum of the weights.
 
     Padding stands behind everything, so that causal attention alone keeps it out.
     """
-    ids, places = tensors(batch)
+    ids, places, weights = tensors(batch)
     base = model.get_base_model()
     hidden = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
     wanted = ids.flatten()[places + 1]
@@ -105,13 +106,13 @@ def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, int]:
     for start in range(0, len(places), _CHUNK):
         part = slice(start, start + _CHUNK)
         total = total + torch.utils.checkpoint.checkpoint(
-            _chunk_loss, base.lm_head, hidden[places[part]], wanted[part], use_reentrant=False
+            _chunk_loss, base.lm_head, hidden[places[part]], wanted[part], weights[part], use_reentrant=False
         )
-    return total, len(places)
+    return total, float(weights.sum())
 
 
-def _chunk_loss(head: nn.Module, hidden: Tensor, wanted: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(head(hidden).float(), wanted, reduction="sum")
+def _chunk_loss(head: nn.Module, hidden: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(head(hidden).float(), wanted, reduction="none") @ weights
 
 
 # -- training
@@ -129,7 +130,7 @@ class Trainer:
         self.seconds = 0.0
 
     def learn(self, batch: Sequence[Record]) -> float:
-        """One step; the mean loss of a token, in nats."""
+        """One step; the weighted mean loss of a token, in nats."""
         begun = time.monotonic()
         total, count = loss_of(self.model, batch)
         torch.autograd.backward(total / count)
@@ -186,7 +187,7 @@ class Trainer:
 
     @torch.no_grad()
     def measured(self, records: Sequence[Record]) -> float:
-        """The mean loss of a token of `records`, in nats."""
+        """The weighted mean loss of a token of `records`, in nats."""
         sums = [loss_of(self.model, [record]) for record in records]
         return sum(float(total) for total, _ in sums) / sum(count for _, count in sums)
 
