@@ -42,7 +42,7 @@ WEIGHTS: dict[Make, float] = {
     search.kept: 1.0,
     search.asked_note: 0.6,
     talk.talked: 4.0,
-    talk.requested: 3.0,
+    talk.requested: 7.0,
     talk.greeted: 0.12,
     talk.woken: 0.08,
     talk.reminded: 0.15,
