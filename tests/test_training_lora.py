@@ -240,3 +240,19 @@ def test_a_state_of_another_plan_is_refused(tiny: Callable[..., Any], tmp_path: 
         trainer(tiny(), tmp_path, replace(PLAN, seed=8))
     assert "\n" not in str(told.value)
     assert trainer(tiny(), tmp_path, replace(PLAN, steps=99)).step == 0, "there may be more steps than were planned"
+
+
+def test_a_training_can_begin_with_the_weights_of_another(
+    tiny: Callable[..., Any], records: list[Record], tmp_path: Path
+) -> None:
+    first = trainer(tiny(), tmp_path / "first")
+    first.learn(records)
+    first.save()
+    second = trainer(tiny(), tmp_path / "second", replace(PLAN, seed=8))
+    second.begin_with(tmp_path / "first" / "state.pt")
+    assert second.step == 0
+    for name, weight in first.weights.items():
+        assert torch.equal(second.weights[name], weight)
+    other = trainer(tiny(replace(PLAN, rank=2 * PLAN.rank)), tmp_path / "third", replace(PLAN, rank=2 * PLAN.rank))
+    with pytest.raises(SystemExit, match="of another model or rank"):
+        other.begin_with(tmp_path / "first" / "state.pt")

@@ -185,6 +185,16 @@ class Trainer:
                 self.master[name].copy_(state["master"][name])
                 weight.copy_(self.master[name])
 
+    def begin_with(self, file: Path) -> None:
+        """Take the weights of another training's state to begin with, whatever its plan but the rank."""
+        master = torch.load(file, weights_only=True)["master"]
+        if {name: tuple(p.shape) for name, p in master.items()} != {n: tuple(p.shape) for n, p in self.master.items()}:
+            raise SystemExit(f"{file} is of another model or rank; give one that fits, or none.")
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                self.master[name].copy_(master[name])
+                weight.copy_(self.master[name])
+
     @torch.no_grad()
     def measured(self, records: Sequence[Record]) -> float:
         """The weighted mean loss of a token of `records`, in nats."""
@@ -225,6 +235,8 @@ def main() -> None:
         rank=options.rank, alpha=2 * options.rank, learning_rate=options.rate, steps=options.steps, seed=options.seed
     )
     trainer = Trainer(with_lora(load_base(base_file()), plan), plan, options.out)
+    if options.begin_with is not None:
+        trainer.begin_with(options.begin_with)
     trainer.restore()
     dev = read(options.dev)[: options.dev_records] if options.dev else []
     train(trainer, [record for file in options.data for record in read(file)], dev)
@@ -236,6 +248,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dev", type=Path, help="records to watch the loss on")
     parser.add_argument("--dev-records", type=int, default=24)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the LoRA; an unfinished one goes on")
+    parser.add_argument(
+        "--begin-with", type=Path, help="the state.pt of an earlier training, whose weights to begin with"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rate", type=float, default=8e-4, help="learning rate (default: 0.0008)")
