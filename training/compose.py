@@ -57,7 +57,7 @@ _PERSONAS = (
 
 
 def compose(texts: Texts, seed: int) -> Scenario:
-    """One scenario. A third of its agents have functions of the user's own."""
+    """One scenario. Two in five of its agents have functions of the user's own."""
     rng = random.Random(f"{texts.split} {seed}")
     start = datetime(2024, 1, 1, 7) + timedelta(days=rng.randint(0, 1500), minutes=rng.randint(0, 840))
     world = World(rng, texts, start)
@@ -69,7 +69,7 @@ def compose(texts: Texts, seed: int) -> Scenario:
     past = _past(world)
     turns = tuple(_turns(world))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
-    functions = tuple(talk.user_function(item) for item in _offered(world))
+    functions = tuple(talk.user_function(item) for item in world.requests)
     return Scenario(f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns)
 
 
@@ -90,10 +90,6 @@ def _furnish(world: World) -> None:
     if rng.random() < 0.4:
         group = random.Random(f"functions {rng.randrange(60)}")  # a group of functions is a prefix that others share
         world.requests = group.sample(list(world.texts["functions"]), min(5, len(world.texts["functions"])))
-
-
-def _offered(world: World) -> list[dict[str, object]]:
-    return [dict(item) for item in world.requests]
 
 
 def _past(world: World) -> tuple[Past, ...]:

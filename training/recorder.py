@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from inspect import Parameter, Signature
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,6 @@ class Recorder:
         self._config = load_config()
         self._calls: deque[Call] = deque()
         self._agent: Agent | None = None
-        self._kind = ""
         self._now = datetime.now().astimezone()
         self._gists: list[tuple[int, str]] = []
         self.traces: list[Trace] = []
@@ -194,7 +194,6 @@ class Recorder:
     def take(self, agent: Agent, turn: Turn, *, dictated: bool = True) -> list[Event]:
         """One turn: its events. Where it is not `dictated` the model answers by itself."""
         self._now += timedelta(minutes=turn.minutes, seconds=7)
-        self._kind = turn.expected.kind
         self._calls = deque(turn.calls if dictated else ())
         self._turn = turn
         events = list(self._begin(agent, turn))
@@ -324,7 +323,7 @@ class Recorder:
         if trace is None or list(prompt[: len(trace.tokens)]) != trace.tokens:
             trace = Trace([])
             self.traces.append(trace)
-        trace.kinds.append((len(prompt), self._kind))
+        trace.kinds.append((len(prompt), self._turn.expected.kind))
         trace.tokens = [*prompt, *written, *ending]
         trace.written.append((len(prompt), len(prompt) + len(written)))
         trace.chosen += [len(prompt) + at for at in chosen]
@@ -333,12 +332,12 @@ class Recorder:
     def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
         """How much each choice in a call counts: the thought's first words decide, and words of thanks are free."""
         pieces = list(map(self._dictated.vocabulary.token_bytes, written))
-        thought = b"".join(pieces).index(b', "function": ')
-        sends = b'"send_message"' in b"".join(pieces)
+        text, starts = b"".join(pieces), [0, *accumulate(map(len, pieces))]
+        thought, sends = text.index(b', "function": '), b'"send_message"' in text
         free = 1.0 if self._turn.expected.answer else _FREE
         weights = []
         for number, at in enumerate(chosen):
-            if len(b"".join(pieces[:at])) < thought:
+            if starts[at] < thought:
                 weights.append(_DECIDES if number < _FIRST else 1.0)
             else:
                 weights.append(free if sends else _ARGUMENTS)

@@ -63,8 +63,7 @@ def told_several(world: World) -> Turn | None:
     said = [world.pick(sorted(fact.item["tell"], key=len)[:6], fact.values) for fact in facts]
     text = said[0] + "".join(_joined(glue, part) for part in said[1:])
     lines = [fact.line for fact in facts]
-    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
-    calls = (append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack))
+    calls = _saved_together(world, lines)
     world.facts += facts
     several = ("core_memory_append",) * len(facts)
     expected = Expected(
@@ -75,6 +74,11 @@ def told_several(world: World) -> Turn | None:
         line="\n".join(lines),
     )
     return Turn(text, calls, expected, gist="The user told: " + "; ".join(lines))
+
+
+def _saved_together(world: World, lines: Sequence[str]) -> tuple[Call, Call]:
+    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
+    return append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack)
 
 
 def _joined(glue: str, part: str) -> str:
@@ -90,8 +94,7 @@ def told_in_one_breath(world: World) -> Turn | None:
         return None
     values = world.texts.draw(item, world.rng)
     lines = [fill(line, values) for line in item["lines"]]
-    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
-    calls = (append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack))
+    calls = _saved_together(world, lines)
     world.facts += [_unasked(line) for line in lines]
     several = (("core_memory_append",) * 2, ("core_memory_append",) * 3)
     expected = Expected(

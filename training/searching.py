@@ -73,9 +73,13 @@ def _question(world: World, item: Item, values: Values) -> tuple[str, str, str, 
     question = world.pick(ask["q"], values)
     written = [fill(query, values) for query in ask["query"]]
     world.rng.shuffle(written)
-    own = " ".join(content_words(question)[:6])
+    own = _own_query(question)
     queries = [own, *written] if own and world.rng.random() < 0.85 else written
     return question, world.pick(ask["answer"], values), fill(ask["value"], values), queries
+
+
+def _own_query(question: str) -> str:
+    return " ".join(content_words(question)[:6])
 
 
 def content_words(question: str) -> list[str]:
@@ -121,7 +125,7 @@ def asked_unknown(world: World) -> Turn | None:
         reply = world.pick(_NEVER_TOLD)
         expected = Expected("unknown, nothing to search", nothing=True)
         return Turn(question, (say("Unknown yet; say so.", reply),), expected)
-    queries = (" ".join(content_words(question)[:6]), *(fill(query, values) for query in item["query"]))
+    queries = (_own_query(question), *(fill(query, values) for query in item["query"]))
     calls = (conversation_search(_PAST, queries[0]), say(_NOT_FOUND, world.pick(_NOTHING)))
     queries = tuple(query for query in queries if query)
     expected = Expected("unknown", ("conversation_search",), query=queries, nothing=True, absent=values["v"])

@@ -125,12 +125,11 @@ def overlaps(one: Texts, other: Texts) -> list[str]:
 
 def _said(texts: Texts) -> set[str]:
     keys = ("tell", "change", "forget", "ask", "say", "said")
-    found = {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in texts.phrases.get("days", [])}
-    found |= {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in texts.phrases.get("about_me", [])}
+    found = {text for key in ("days", "about_me") for text in texts.phrases.get(key, [])}
     for kind in texts.items:
         for item in texts[kind]:
             for key in keys:
                 for template in item.get(key) or []:
                     questions = template["q"] if isinstance(template, Mapping) else [template]
-                    found |= {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in questions}
-    return found
+                    found |= set(questions)
+    return {" ".join(re.findall(r"[\w{}']+", text.casefold())) for text in found}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from training.scenario import Past, UserFunction
+from training.scenario import Past
 from training.texts import Item, Texts, Values, fill
 
 
@@ -57,7 +57,6 @@ class World:
     filler: list[Past] = field(default_factory=list)
     said: list[Episode] = field(default_factory=list)
     papers: list[Paper] = field(default_factory=list)
-    functions: list[UserFunction] = field(default_factory=list)
     requests: list[Item] = field(default_factory=list)
     used: set[int] = field(default_factory=set)
 
