@@ -3,10 +3,10 @@
     python -m benchmarks.calls [--model M] [--set S] [--prompt P] [--turns N] [--out FILE [--resume]] [--json]
 
 Agents live through scenarios: of the test set, whose texts and values no training has seen, and of prompts written by
-hand. At each turn the model answers by itself, greedily, under the agent's real grammar; its answer is judged (see
-`judging`) and taken back, and the scenario goes on behind the right answer, so that every turn has a right history.
-Searches are real. With --out each turn is a line of JSON, and --resume goes on where one ended; Ctrl-C ends a run with
-the figures of what was asked so far.
+hand. (Those are for reporting; choices are guided by `--set dev`.) At each turn the model answers by itself, greedily,
+under the agent's real grammar; its answer is judged (see `judging`) and taken back, and the scenario goes on behind the
+right answer, so that every turn has a right history. Searches are real. With --out each turn is a line of JSON, and
+--resume goes on where one ended; Ctrl-C ends a run with the figures of what was asked so far.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NOT_JUDGED = ("episode", "known fact", "before")
 
 
 def scenarios(name: str, seed: int) -> Iterator[Scenario]:
-    """Those of a set; of the test set there is no end."""
+    """Those of a set; of the test and the development set there is no end."""
     if name == "handwritten":
         return iter(handwritten())
     return (compose(texts_of.load(name), number) for number in count(seed))
@@ -129,9 +129,7 @@ def run(recorder: Recorder, options: argparse.Namespace, first: Row) -> Row:
     rows: list[Row] = []
     cut = False
     try:
-        for name in SETS:
-            if options.set not in (name, "both"):
-                continue
+        for name in SETS if options.set == "both" else (options.set,):
             old = [row for row in before if row["set"] == name][: options.turns]
             rows += old
             done = {(row["scenario"], row["turn"]) for row in old}
@@ -166,7 +164,7 @@ def head(recorder: Recorder, options: argparse.Namespace, prompt: str) -> Row:
 def _texts() -> str:
     """Says whether two runs asked the same."""
     folder = Path(composing.__file__).parent
-    files = [*folder.glob("*.py"), *folder.glob("texts/test/*.yaml"), folder / "handwritten.yaml"]
+    files = [*folder.glob("*.py"), *folder.glob("texts/[dt]e*/*.yaml"), folder / "handwritten.yaml"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
 
 
@@ -192,10 +190,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", help="a name of models.yaml or a GGUF file (default: the default model)")
     parser.add_argument("--models", type=Path, help="a models.yaml that is merged over the others")
-    parser.add_argument("--set", choices=[*SETS, "both"], default="both")
+    parser.add_argument("--set", choices=[*SETS, "both", "dev"], default="both")
     parser.add_argument("--prompt", choices=PRESETS, help="the preset (default: what models.yaml says)")
     parser.add_argument("--turns", type=int, default=300, help="at most so many judged turns of a set (default: 300)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first scenario of the test set (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first composed scenario (default: 0)")
     parser.add_argument("--max-steps", type=int, default=4, help="calls of a turn (default: 4)")
     parser.add_argument("--n-ctx", type=int, default=8192, help="tokens of main context (default: 8192)")
     parser.add_argument("--threads", type=int, default=0, help="default: what models.yaml says")
