@@ -6,7 +6,7 @@ The same seed gives the same scenario. What a search will find is not known here
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from training import remembering as remember
@@ -48,6 +48,20 @@ WEIGHTS: dict[Make, float] = {
     talk.reminded: 0.15,
 }
 
+#: The mix to learn from: more of what a small model finds hard, less of what it soon knows. Nothing is judged by it.
+PRACTICE: dict[Make, float] = WEIGHTS | {
+    remember.told: 3.6,
+    remember.told_several: 1.4,
+    remember.told_in_one_breath: 1.6,
+    remember.in_passing: 2.0,
+    remember.changed_and_asked: 0.7,
+    search.asked_unknown: 2.6,
+    search.asked_said: 1.0,
+    search.told_and_asked: 1.0,
+    talk.talked: 3.4,
+    talk.requested: 5.5,
+}
+
 _PERSONAS = (
     "I am Lo, a careful archivist.\nI keep notes and documents, and say where an answer comes from.",
     "I am Mira.\nI am cheerful and brief.",
@@ -56,8 +70,8 @@ _PERSONAS = (
 )
 
 
-def compose(texts: Texts, seed: int) -> Scenario:
-    """One scenario. Two in five of its agents have functions of the user's own."""
+def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS) -> Scenario:
+    """One scenario, its turns mixed by `weights`. Two in five of its agents have functions of the user's own."""
     rng = random.Random(f"{texts.split} {seed}")
     start = datetime(2024, 1, 1, 7) + timedelta(days=rng.randint(0, 1500), minutes=rng.randint(0, 840))
     world = World(rng, texts, start)
@@ -67,7 +81,7 @@ def compose(texts: Texts, seed: int) -> Scenario:
     documents = tuple((paper.name, paper.text) for paper in world.papers if paper.name)
     notes = tuple(paper.text for paper in world.papers if not paper.name)
     past = _past(world)
-    turns = tuple(_turns(world))
+    turns = tuple(_turns(world, weights))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
     functions = tuple(talk.user_function(item) for item in world.requests)
     return Scenario(f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns)
@@ -88,8 +102,9 @@ def _furnish(world: World) -> None:
     if rng.random() < 0.2:
         world.papers += [n for _ in range(rng.choice((1, 2))) if (n := world.new_note()) is not None]
     if rng.random() < 0.4:
-        group = random.Random(f"functions {rng.randrange(60)}")  # a group of functions is a prefix that others share
-        world.requests = group.sample(list(world.texts["functions"]), min(5, len(world.texts["functions"])))
+        functions = list(world.texts["functions"])
+        groups = max(60, len(functions))  # a group of functions is a grammar and a prefix that several scenarios share
+        world.requests = random.Random(f"functions {rng.randrange(groups)}").sample(functions, min(5, len(functions)))
 
 
 def _past(world: World) -> tuple[Past, ...]:
@@ -110,7 +125,7 @@ def _summary(world: World) -> str:
     return f"The user {', '.join(listed)}." if listed else "Small talk." if world.past else ""
 
 
-def _turns(world: World) -> Iterator[Turn]:
+def _turns(world: World, weights: Mapping[Make, float]) -> Iterator[Turn]:
     rng = world.rng
     count = rng.randint(5, 9)
     if rng.random() < 0.9:
@@ -119,7 +134,7 @@ def _turns(world: World) -> Iterator[Turn]:
     tries = 0
     while made < count and tries < 60:
         tries += 1
-        kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        kind = rng.choices(list(weights), list(weights.values()))[0]
         turn = kind(world)
         if turn is None:
             continue

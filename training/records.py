@@ -44,7 +44,7 @@ def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]
     from localmem.engine.load import load_engine
     from localmem.memory.embedder import SentenceEmbedder
     from localmem.models import locate_embedder
-    from training.compose import compose
+    from training.compose import PRACTICE, WEIGHTS, compose
 
     config = load_config()
     chosen = config.embedder(None)
@@ -52,8 +52,9 @@ def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]
     engine = load_engine("smollm2-135m", n_ctx=_N_CTX)
     try:
         recorder, texts = Recorder(engine, embedder), load(split)
+        weights = PRACTICE if split == "train" else WEIGHTS
         for seed in seeds:
-            yield seed, recorder.record(compose(texts, seed))
+            yield seed, recorder.record(compose(texts, seed, weights))
     finally:
         engine.close()
         embedder.close()
