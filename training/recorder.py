@@ -12,17 +12,13 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from inspect import Parameter, Signature
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from localmem.agent import Agent
 from localmem.bench.kv_engine import cuts_offered
@@ -32,13 +28,14 @@ from localmem.engine.llama import LlamaEngine
 from localmem.errors import LocalmemError
 from localmem.events import Event, FunctionCall, Kind, write_call
 from localmem.memory.core import Core
-from localmem.memory.embedder import HashEmbedder
 from localmem.memory.store import Store
 from localmem.opening import Setting, open_agent, open_store
 from localmem.prefix import BLOCK_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
 from training.dictation import DictatedEngine
-from training.scenario import SOURCE, Call, Scenario, Turn, UserFunction
+from training.embedding import SharedEmbedder
+from training.functions import callable_of
+from training.scenario import SOURCE, Call, Scenario, Turn
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
@@ -61,35 +58,6 @@ class Trace:
     chosen: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     kinds: list[tuple[int, str]] = field(default_factory=list)
-
-
-class SharedEmbedder:
-    """One embedder for many agents, none of which closes it; texts met before are not embedded again.
-
-    What is said in a scenario stays in main context and is no hit of its searches, so those texts, `unsought`, get
-    vectors that are near nothing: embedding them would be half of a recorder's work.
-    """
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._known: dict[str, NDArray[np.float32]] = {}
-        self.name = embedder.name
-        self.unsought: frozenset[str] = frozenset()
-        self._far = HashEmbedder(embedder.dimension)
-
-    @property
-    def dimension(self) -> int:
-        return self._embedder.dimension
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As the embedder."""
-        far = {text for text in texts if text not in self._known and text in self.unsought}
-        new = [text for text in dict.fromkeys(texts) if text not in self._known and text not in far]
-        if new:
-            self._known.update(zip(new, self._embedder.embed(new), strict=True))
-        if not texts:
-            return self._embedder.embed(texts)
-        return np.stack([self._far.embed([text])[0] if text in far else self._known[text] for text in texts])
 
 
 class Recorder:
@@ -139,7 +107,7 @@ class Recorder:
         with ExitStack() as closing:
             closing.callback(shutil.rmtree, home, ignore_errors=True)
             self._seed(scenario, setting)
-            functions = [_callable(function, self) for function in scenario.functions]
+            functions = [callable_of(function, self._ran) for function in scenario.functions]
             agent = closing.enter_context(
                 open_agent("test", setting=setting, functions=functions, prompt=self._prompt, max_steps=self._max_steps)
             )
@@ -343,26 +311,6 @@ class Recorder:
                 weights.append(free if sends else _ARGUMENTS)
         return weights
 
-    def ran(self, name: str) -> str:
+    def _ran(self, name: str) -> str:
         """What a user function returns."""
         return self._turn.expected.line if self._turn.expected.functions == (name,) else "done"
-
-
-_TYPES: Mapping[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
-
-
-def _callable(function: UserFunction, recorder: Recorder) -> Callable[..., Any]:
-    """A Python function with the described name, signature and docstring."""
-
-    def run(**_given: Any) -> str:
-        return recorder.ran(function.name)
-
-    kinds = {
-        name: _TYPES[kind] if isinstance(kind, str) else Literal[tuple(str(choice) for choice in kind)]
-        for name, kind in function.parameters.items()
-    }
-    parameters = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in kinds.items()]
-    run.__name__, run.__doc__ = function.name, function.doc
-    run.__annotations__ = dict(kinds)
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    return run
