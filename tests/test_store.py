@@ -209,6 +209,21 @@ def test_a_statement_that_fails_is_one_line_and_rolls_back(store: Store) -> None
     assert say(store, "b") == [1]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_inside_a_statement_is_a_ctrl_c(store: Store) -> None:
+    [first] = say(store, "kept")
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        say(store, "lost")
+        store.query("SELECT count(*) FROM range(100000000) a, range(1000) b WHERE a.range * b.range % 7 = 3")
+    timer.join()
+    assert store.head == first
+    assert texts(store) == ["kept"]
+
+
 def test_committed_does_not_see_an_open_transaction(store: Store) -> None:
     with store.transaction():
         say(store, "a")

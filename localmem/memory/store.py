@@ -203,6 +203,10 @@ class Store:
             return connection.execute(sql, parameters) if parameters else connection.execute(sql)
         except duckdb.Error as error:
             raise StoreError(f"{self.path_on_disk}: {first_line(error)}; check the disk and the file") from error
+        except RuntimeError as error:
+            if str(error) != "Query interrupted":  # which is what DuckDB makes of a Ctrl-C inside its own code
+                raise
+            raise KeyboardInterrupt from None
 
     # -- transactions
 
