@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--scenarios", type=int, default=2000, help="conversations to learn from (default: 2000)")
     parser.add_argument("--dev-scenarios", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=1000, help="steps of about 3,000 tokens (default: 1000)")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of about 3,000 tokens (default: 1500)")
     parser.add_argument("--out", type=Path, default=Path("build/adapter"), help="default: build/adapter")
     return parser.parse_args()
 
