@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import pytest
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from localmem.memory.embedder import HashEmbedder
-from training.compose import compose
+from training import remembering
+from training.compose import PRACTICE, compose
 from training.handwritten import handwritten
 from training.recorder import Recorder, Trace
 from training.records import read, write
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
+from training.world import World
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,25 @@ def test_a_seed_makes_the_same_scenario_and_another_seed_another() -> None:
     texts = load("dev")
     assert compose(texts, 3) == compose(texts, 3)
     assert compose(texts, 3).turns != compose(texts, 4).turns
+
+
+def test_a_name_alone_is_told_only_where_nothing_is_known() -> None:
+    world = World(random.Random(1), load("train"), datetime(2024, 5, 1, 9))
+    turn = remembering.introduced(world)
+    assert turn is not None
+    assert turn.calls[0].arguments["content"].startswith("Name: ")
+    assert remembering.introduced(world) is None
+
+
+def test_who_comes_back_a_day_later_asks_of_yesterday() -> None:
+    texts = load("train")
+    asked = [
+        turn.text
+        for seed in range(300)
+        for turn in compose(texts, seed, PRACTICE).turns
+        if turn.expected.kind == "said question"
+    ]
+    assert any("yesterday" in question.split("?")[-1] for question in asked)
 
 
 def test_all_kinds_of_turns_are_composed() -> None:

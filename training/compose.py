@@ -50,16 +50,18 @@ WEIGHTS: dict[Make, float] = {
 
 #: The mix to learn from: more of what a small model finds hard, less of what it soon knows. Nothing is judged by it.
 PRACTICE: dict[Make, float] = WEIGHTS | {
+    remember.introduced: 6.0,
     remember.told: 3.6,
-    remember.told_several: 1.4,
-    remember.told_in_one_breath: 1.6,
+    remember.told_several: 1.2,
+    remember.told_in_one_breath: 1.0,
     remember.in_passing: 2.0,
     remember.changed_and_asked: 0.7,
-    search.asked_unknown: 2.6,
-    search.asked_said: 1.0,
+    search.told_episode: 2.0,
+    search.asked_unknown: 2.2,
+    search.asked_said: 6.0,
     search.told_and_asked: 1.0,
-    talk.talked: 3.4,
-    talk.requested: 5.5,
+    talk.came_back: 3.0,
+    talk.requested: 6.0,
 }
 
 _PERSONAS = (
@@ -142,6 +144,8 @@ def _turns(world: World, weights: Mapping[Make, float]) -> Iterator[Turn]:
         if rng.random() < 0.02:
             yield talk.warned()
         yield turn
+        if turn.begins == "note" and (asked := search.asked_said(world)) is not None:
+            yield asked  # what was told the day before is still above
         if rng.random() < 0.03 and made >= 3:
             yield talk.paged_out()
             world.said.clear()

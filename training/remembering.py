@@ -41,7 +41,19 @@ def replace(thought: str, old: str, new: str) -> Call:
 
 def told(world: World) -> Turn | None:
     """A fact: saved."""
-    fact = world.new_fact()
+    return _told(world, world.new_fact())
+
+
+def introduced(world: World) -> Turn | None:
+    """The name, and nothing else, where nothing is known yet: how most people begin."""
+    item = next((item for item in world.texts["facts"] if item["name"] == "name"), None)
+    if item is None or world.facts or id(item) in world.used:
+        return None
+    world.used.add(id(item))
+    return _told(world, Fact(item, world.texts.draw(item, world.rng)))
+
+
+def _told(world: World, fact: Fact | None) -> Turn | None:
     if fact is None:
         return None
     text = world.pick(fact.item["tell"], fact.values)

@@ -19,6 +19,13 @@ _DOCUMENT = "Stored texts; search them."
 _KEEP = "Keep this text; store it."
 _NOT_FOUND = "Nothing found; say so."
 
+_YESTERDAY = (
+    "I told you yesterday.",
+    "We had that yesterday.",
+    "It was in yesterday's chat.",
+    "(yesterday)",
+    "I mean yesterday.",
+)
 _NOTHING = (
     "I searched our earlier messages, but found nothing about that.",
     "I could not find that in what you told me before.",
@@ -60,6 +67,8 @@ def asked_said(world: World) -> Turn | None:
         return None
     episode = world.rng.choice(world.said)
     question, answer, value, _ = _question(world, episode.item, episode.values)
+    if (world.now.date() - episode.time.date()).days == 1 and world.rng.random() < 0.6:
+        question = f"{question} {world.pick(_YESTERDAY)}"
     said = f"Above: {value}"
     return Turn(question, (say(said, answer),), Expected("said question", answer=(value,)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from training.remembering import say
@@ -124,6 +125,15 @@ def warned() -> Turn:
     return Turn("", (), Expected("warning"), begins="warning")
 
 
-def returned() -> Turn:
-    """The user opens the chat: a note, and nothing to be said yet."""
-    return Turn("", (), Expected("note"), begins="note")
+def returned(minutes: int = 1) -> Turn:
+    """The user opens the chat, so long after: a note, and nothing to be said yet."""
+    return Turn("", (), Expected("note"), begins="note", minutes=minutes)
+
+
+def came_back(world: World) -> Turn | None:
+    """The user opens the chat again, a day or so after something was told that is still in main context."""
+    if not world.said:
+        return None
+    minutes = world.rng.randint(600, 3000)
+    world.now += timedelta(minutes=minutes)
+    return returned(minutes)
