@@ -68,7 +68,9 @@ def load(split: str) -> Texts:
     for file in sorted(folder.glob("values*.yaml")):
         for name, given in _read(file).items():
             values[name] = [str(value) for value in _listed(given)]
-    items = {kind: [item for file in sorted(folder.glob(f"{kind}*.yaml")) for item in _read(file)] for kind in KINDS}
+    items = {
+        kind: [item for file in sorted(folder.glob(f"{kind}*.yaml")) for item in _read(file) or []] for kind in KINDS
+    }
     phrases = _read(folder / "phrases.yaml") or {}
     items["compounds"] = phrases.get("compound", [])
     texts = Texts(split, items, values, phrases)
