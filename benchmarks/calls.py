@@ -37,7 +37,8 @@ from training import compose as composing
 from training import texts as texts_of
 from training.compose import compose
 from training.handwritten import handwritten
-from training.recorder import Recorder, Unfit
+from training.quoting import Unfit
+from training.recorder import Recorder
 from training.scenario import Scenario, Turn
 
 Row = dict[str, Any]
@@ -83,7 +84,7 @@ def ask(recorder: Recorder, agent: Agent, turn: Turn) -> Row:
     if any(event.details.get("interrupted") for event in events):
         raise KeyboardInterrupt
     made, reply = _made(events)
-    verdict = judge(turn.expected, turn.text, made, reply, known)
+    verdict = judge(recorder.expected(turn), turn.text, made, reply, known)
     return {
         "kind": turn.expected.kind,
         "message": turn.text,
@@ -148,13 +149,14 @@ def run(recorder: Recorder, options: argparse.Namespace, first: Row) -> Row:
     return {**first, "interrupted": cut, "sets": summary(rows)}
 
 
-def head(recorder: Recorder, options: argparse.Namespace, prompt: str) -> Row:
+def head(recorder: Recorder, options: argparse.Namespace) -> Row:
     """The first line of a file of results: what a run that goes on with it must have in common."""
     return {
         "benchmark": "calls",
         "model": recorder.engine.name,
         "fingerprint": recorder.engine.fingerprint,
-        "prompt": prompt,
+        "prompt": recorder.prompt,
+        "quoting": recorder.quoting,
         "max_steps": options.max_steps,
         "seed": options.seed,
         "texts": _texts(),
@@ -177,8 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         embedding = config.embedder(None)
         embedder = SentenceEmbedder(locate_embedder(embedding, paths), embedding.name)
-        recorder = Recorder(engine, embedder, prompt=prompt, max_steps=options.max_steps)
-        figures = run(recorder, options, head(recorder, options, prompt))
+        quoting = chosen.quoting if options.quoting is None else options.quoting
+        recorder = Recorder(engine, embedder, prompt=prompt, quoting=quoting, max_steps=options.max_steps)
+        figures = run(recorder, options, head(recorder, options))
     finally:
         engine.close()
     if not options.json:
@@ -192,6 +195,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, help="a models.yaml that is merged over the others")
     parser.add_argument("--set", choices=[*SETS, "both", "dev"], default="both")
     parser.add_argument("--prompt", choices=PRESETS, help="the preset (default: what models.yaml says)")
+    parser.add_argument("--quoting", action=argparse.BooleanOptionalAction, help="default: what models.yaml says")
     parser.add_argument("--turns", type=int, default=300, help="at most so many judged turns of a set (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the first composed scenario (default: 0)")
     parser.add_argument("--max-steps", type=int, default=4, help="calls of a turn (default: 4)")

@@ -181,7 +181,7 @@ class Agent:
     def _answer(self, trigger: Event, on_text: OnText | None) -> Iterator[Event]:
         """Steps until the model sends a message, which the last step always does; then relieve the pressure."""
         self._stop = False
-        self._steps.begin(trigger.id)
+        self._steps.begin(trigger)
         for number in range(1, self._max_steps + 1):
             yield from self._paging.make_room(trigger.id)
             if self._stop:

@@ -1,10 +1,11 @@
 """The built-in functions: what the grammar lets the model write now, and what a call does.
 
 What a function takes is worked out anew before every step from live state: the blocks and their lines, the room left in
-them, the days that have messages, and further pages only of searches that have them. So none of them fails on a call
-which the grammar allows. What cannot help is not offered either: a search where there is nothing to find (what is in
-main context is no hit), or in one turn the same search function again and again, or an edit that changed nothing; small
-models get stuck in these. `page_out` is the agent's own affair: only its description is here.
+them, the days that have messages, further pages only of searches that have them, and for a model that quotes the
+sentences of the message that it answers. So none of them fails on a call which the grammar allows. What cannot help is
+not offered either: a search where there is nothing to find (what is in main context is no hit), or in one turn the same
+search function again and again, or an edit that changed nothing; small models get stuck in these. `page_out` is the
+agent's own affair: only its description is here.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from localmem.fitting import longest
 from localmem.functions import Outcome
 from localmem.grammar.schema import Schema, arguments, one_of, text
+from localmem.limits import Limits
 from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
-from localmem.memory.search import Hit, Page
+from localmem.memory.search import Page
+from localmem.quoting import passages, selections, sentences
+from localmem.results import shown
 
 #: Signature and description of each, in the order in which the model is told of them.
 DESCRIPTIONS: dict[str, str] = {
@@ -42,23 +46,7 @@ _PAGE_SIZE = 4
 _MOST_PAGES = 25
 _SEARCHES_KEPT = 4
 _SEARCHES_A_TURN = 2
-_LEAST_HIT = 40
-_CHARS_A_TOKEN = 3
 _EVER = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a call may write and a result may show. `count` gives the tokens of a text in the model's vocabulary."""
-
-    message_chars: int
-    result_tokens: int
-    count: Callable[[str], int]
-
-    @staticmethod
-    def tokens_of(block: Block) -> int:
-        """The most tokens that a block's value may take: its limit in characters, as ordinary text."""
-        return -(-block.limit // _CHARS_A_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +59,36 @@ class _Search:
 
 
 class MemoryFunctions:
-    """The built-in functions of one agent. `in_context` gives the ids of the events in main context."""
+    """The built-in functions of one agent. `in_context` gives the ids of the events in main context.
+
+    With `quoting`, what is stored and sought in a turn that a message began is quoted from it.
+    """
 
     def __init__(
-        self, core: Core, recall: Recall, archival: Archival, limits: Limits, in_context: Callable[[], Collection[int]]
+        self,
+        core: Core,
+        recall: Recall,
+        archival: Archival,
+        limits: Limits,
+        in_context: Callable[[], Collection[int]],
+        *,
+        quoting: bool = False,
     ) -> None:
         self._core, self._recall, self._archival = core, recall, archival
         self._limits = limits
         self._in_context = in_context
         self._searches: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
+        self._quoting, self._message, self._quotable = quoting, "", list[str]()
         self._made: Counter[str] = Counter()
+        self._sought: set[tuple[str, str]] = set()
         self._idle: set[str] = set()
 
-    def begin_turn(self) -> None:
-        """In a new turn, everything may be tried again."""
+    def begin_turn(self, message: str = "") -> None:
+        """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
+        self._message = message.strip()
+        self._quotable = [s for s in sentences(message) if self._limits.quotes(s, 1 / 3)] if self._quoting else []
         self._made.clear()
+        self._sought.clear()
         self._idle.clear()
 
     # -- what the grammar allows now
@@ -99,7 +102,7 @@ class MemoryFunctions:
             "core_memory_replace": self._replace_variants(),
             "conversation_search": self._query_variants("conversation_search", days),
             "conversation_search_date": self._date_variants(days),
-            "archival_memory_insert": [arguments({"content": text(self._limits.message_chars)})],
+            "archival_memory_insert": self._insert_variants(),
             "archival_memory_search": self._query_variants("archival_memory_search", range(len(self._archival))),
         }
         return {name: variants for name, variants in offered.items() if variants and name not in self._idle}
@@ -108,12 +111,19 @@ class MemoryFunctions:
         return arguments({"message": text(self._limits.message_chars)})
 
     def _append_variants(self) -> list[Schema]:
-        rooms = {block.label: self._room(block) for block in self._core.blocks()}
-        return [
-            arguments({"block": {"const": label}, "content": text(room)})
-            for label, room in rooms.items()
-            if room >= _LEAST_ROOM
-        ]
+        variants = []
+        for block in self._core.blocks():
+            room = self._room(block)
+            contents = selections(self._new_to(block), room)
+            if contents or (room >= _LEAST_ROOM and not self._quotable):
+                content = one_of(contents) if contents else text(room)
+                variants.append(arguments({"block": {"const": block.label}, "content": content}))
+        return variants
+
+    def _new_to(self, block: Block) -> list[str]:
+        """The sentences that may be quoted and that the block does not hold."""
+        lines = block.value.split("\n")
+        return [sentence for sentence in self._quotable if sentence not in lines]
 
     def _room(self, block: Block) -> int:
         if self._limits.count(block.value) >= Limits.tokens_of(block):
@@ -126,18 +136,29 @@ class MemoryFunctions:
             lines = list(dict.fromkeys(line for line in block.value.split("\n") if line.strip()))
             if lines:
                 room = max(0, block.limit - len(block.value)) + min(map(len, lines))
+                contents = ["", *selections(self._new_to(block), room)]
                 properties = {
                     "block": {"const": block.label},
                     "old_content": one_of(lines),
-                    "new_content": text(room, shortest=0),
+                    "new_content": one_of(contents) if self._quotable else text(room, shortest=0),
                 }
                 variants.append(arguments(properties))
         return variants
 
     def _query_variants(self, name: str, searched: Sequence[object]) -> list[Schema]:
         """A search of anything, if there is something to find, and further pages of earlier searches."""
-        first = arguments({"query": text(_LONGEST_QUERY), "page": {"const": 1}})
-        return [*([first] if searched and self._made[name] < _SEARCHES_A_TURN else []), *self._further_pages(name)]
+        further = self._further_pages(name)
+        left = [passage for passage in passages(self._quotable) if (name, passage) not in self._sought]
+        if not searched or self._made[name] >= _SEARCHES_A_TURN or (self._quotable and not left):
+            return further
+        query = one_of(left) if left else text(_LONGEST_QUERY)
+        return [arguments({"query": query, "page": {"const": 1}}), *further]
+
+    def _insert_variants(self) -> list[Schema]:
+        """A text to store; quoted, it is the whole message."""
+        if not self._quotable:
+            return [arguments({"content": text(self._limits.message_chars)})]
+        return [arguments({"content": {"const": self._message}})] if self._limits.quotes(self._message) else []
 
     def _date_variants(self, days: Sequence[date]) -> list[Schema]:
         name = "conversation_search_date"
@@ -217,7 +238,7 @@ class MemoryFunctions:
             query, page=page, page_size=_PAGE_SIZE, until=until, exclude=self._in_context() if until is None else ()
         )
         self._keep("conversation_search", {"query": query}, found)
-        return self._show(found, f"No earlier message matches {query!r}.")
+        return shown(found, self._limits.result_tokens, self._limits.count, f"No earlier message matches {query!r}.")
 
     def _conversation_search_date(self, start_date: str, end_date: str, page: int) -> Outcome:
         until = self._until("conversation_search_date", (start_date, end_date), page)
@@ -231,13 +252,15 @@ class MemoryFunctions:
             exclude=self._in_context() if until is None else (),
         )
         self._keep("conversation_search_date", {"start_date": start_date, "end_date": end_date}, found)
-        return self._show(found, "All messages of these days are in main context.")
+        return shown(
+            found, self._limits.result_tokens, self._limits.count, "All messages of these days are in main context."
+        )
 
     def _archival_search(self, query: str, page: int) -> Outcome:
         until = self._until("archival_memory_search", (query,), page)
         found = self._archival.search(query, page=page, page_size=_PAGE_SIZE, until=until)
         self._keep("archival_memory_search", {"query": query}, found)
-        return self._show(found, f"Nothing stored matches {query!r}.")
+        return shown(found, self._limits.result_tokens, self._limits.count, f"Nothing stored matches {query!r}.")
 
     # -- pages
 
@@ -249,6 +272,7 @@ class MemoryFunctions:
 
     def _keep(self, name: str, given: Mapping[str, str], found: Page) -> None:
         self._made[name] += 1
+        self._sought.add((name, given.get("query", "")))
         searches = self._searches.setdefault(name, OrderedDict())
         key = tuple(given.values())
         searches.pop(key, None)
@@ -260,35 +284,3 @@ class MemoryFunctions:
     def forget_pages(self) -> None:
         """The head has moved: no search is in the conversation any more."""
         self._searches.clear()
-
-    # -- results
-
-    def _show(self, found: Page, nothing: str) -> Outcome:
-        note = f" ({found.note})" if found.note else ""
-        if not found.hits:
-            return Outcome(f"{nothing}{note}", search=True)
-        head = f"{found.total} found, page {found.page} of {found.pages}{note}:"
-        room = self._limits.result_tokens
-        chars = max(_LEAST_HIT, *(len(hit.text) for hit in found.hits))
-        while True:  # every hit is shown, all cut to one length, until the result fits its share of the window
-            body = "\n".join([head, *(_line(hit, chars) for hit in found.hits)])
-            if chars <= _LEAST_HIT or self._limits.count(body) <= room:
-                break
-            chars = max(_LEAST_HIT, chars * 2 // 3)
-        body = longest(body, lambda part: self._limits.count(part) <= room)
-        return Outcome(body, shown=tuple(hit.source for hit in found.hits), search=True)
-
-
-def _line(hit: Hit, chars: int) -> str:
-    """A hit in one line: where it comes from, and its text, cut to `chars` characters and saying so."""
-    who = {"user_message": "user", "assistant_message": "you"}.get(str(hit.kind), str(hit.kind or ""))
-    where = f"#{hit.source}" if isinstance(hit.source, int) else hit.source
-    body = " ".join(hit.text.split())
-    if len(body) > chars:
-        body = f"{body[:chars]}… ({len(body) - chars} more characters)"
-    return f"- [{where} {stamp(hit.time)}{f' {who}' if who else ''}] {body}"
-
-
-def stamp(time: datetime) -> str:
-    """A time as the model sees it, local: `Sat 2026-11-21 08:15`."""
-    return time.astimezone().strftime("%a %Y-%m-%d %H:%M")

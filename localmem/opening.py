@@ -17,13 +17,14 @@ from localmem.engine.snapshots import Snapshots
 from localmem.errors import ConfigError, ModelError
 from localmem.functions import Function, check_names, describe
 from localmem.generating import Speech
+from localmem.limits import Limits
 from localmem.memory.archival import Archival
 from localmem.memory.core import Core
 from localmem.memory.embedder import SentenceEmbedder
 from localmem.memory.indexing import Indexer
 from localmem.memory.recall import Recall
 from localmem.memory.store import Store, utc_now
-from localmem.memory_functions import NAMES, Limits, MemoryFunctions
+from localmem.memory_functions import NAMES, MemoryFunctions
 from localmem.models import locate_embedder
 from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
@@ -46,6 +47,8 @@ class Setting:
     #: How calls are written, in place of what models.yaml says of the model; and the tokens of thinking before one.
     call_format: Literal["auto", "json", "native"] | None = None
     thinking: int | None = None
+    #: Whether stores and searches quote the message, in place of what models.yaml says of the model.
+    quoting: bool | None = None
     clock: Callable[[], datetime] = utc_now
 
 
@@ -81,8 +84,7 @@ def open_agent(
         engine, chosen, owned = _engine(model, n_ctx, setting)
         if owned:
             undo.callback(engine.close)
-        preset = prompt or (chosen.prompt if chosen is not None else "compact")
-        agent = _assemble(wish, store, engine, (preset, _speech(engine, chosen, setting)), undo)
+        agent = _assemble(wish, store, engine, _manner(prompt, engine, chosen, setting), undo)
         agent.owns_engine = owned
         undo.pop_all()
     return agent
@@ -159,8 +161,23 @@ def _speech(engine: Engine, chosen: ModelConfig | None, setting: Setting) -> Spe
     return Speech(form, thinking)
 
 
-def _assemble(wish: _Wish, store: Store, engine: Engine, manner: tuple[str, Speech], undo: ExitStack) -> Agent:
-    preset, speech = manner
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How the model is spoken to, how it writes calls, and whether it quotes."""
+
+    preset: str
+    speech: Speech
+    quoting: bool
+
+
+def _manner(prompt: str | None, engine: Engine, chosen: ModelConfig | None, setting: Setting) -> _Manner:
+    preset = prompt or (chosen.prompt if chosen is not None else "compact")
+    quoting = setting.quoting if setting.quoting is not None else chosen is not None and chosen.quoting
+    return _Manner(preset, _speech(engine, chosen, setting), quoting)
+
+
+def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: ExitStack) -> Agent:
+    preset, speech = manner.preset, manner.speech
     core = Core(store)
     _add_blocks(store, core, wish.persona, wish.human)
     system = static_prefix(engine.chat_format, wish.functions, preset, speech.format)
@@ -172,10 +189,11 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: tuple[str, Spee
     recall, archival = Recall(store, indexer), Archival(store, indexer)
     limits = Limits(
         message_chars=window.call * 4,
+        quoted_tokens=window.call // 2,
         result_tokens=window.result - 16,
         count=lambda text: len(engine.vocabulary.tokenize(text)),
     )
-    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events)
+    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events, quoting=manner.quoting)
     parts = Parts(
         store,
         core,

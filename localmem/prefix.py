@@ -16,8 +16,9 @@ from localmem.errors import ConfigError
 from localmem.functions import Function
 from localmem.grammar.call_text import JSON
 from localmem.grammar.schema import Schema
+from localmem.limits import Limits
 from localmem.memory.core import Block
-from localmem.memory_functions import DESCRIPTIONS, Limits
+from localmem.memory_functions import DESCRIPTIONS
 from localmem.protocols import CallFormat, ChatFormat, Content, Engine, Role
 from localmem.rendering import call_content, core_text
 

@@ -15,8 +15,8 @@ from typing import Any
 from localmem.events import Event, Kind
 from localmem.grammar.call_text import JSON, write_call
 from localmem.memory.core import Block
-from localmem.memory_functions import stamp
 from localmem.protocols import CallFormat, Content, Role
+from localmem.results import stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,11 +43,11 @@ class Steps:
         self._turn = 0
         self._shown: list[int | str] = []
 
-    def begin(self, turn: int) -> None:
-        """Begin the turn of event `turn`."""
-        self._turn = turn
+    def begin(self, trigger: Event) -> None:
+        """Begin the turn of an event."""
+        self._turn = trigger.id
         self._shown = []
-        self._built_in.begin_turn()
+        self._built_in.begin_turn(trigger.text if trigger.kind is Kind.USER else "")
 
     def take(self, *, must_send: bool, on_text: OnText | None) -> tuple[list[Event], bool]:
         """One step: its committed events, and whether it ended the turn."""

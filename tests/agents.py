@@ -47,10 +47,13 @@ def agent_on(
     functions: Sequence[Callable[..., Any]] = (),
     clock: Callable[[], datetime] | None = None,
     call_format: Literal["auto", "json", "native"] | None = None,
+    quoting: bool = False,
     **options: Any,
 ) -> Agent:
     """An agent in `home` on a loaded engine."""
-    clocked: dict[str, Any] = {"call_format": call_format} | ({} if clock is None else {"clock": clock})
+    clocked: dict[str, Any] = {"call_format": call_format, "quoting": quoting} | (
+        {} if clock is None else {"clock": clock}
+    )
     setting = Setting(load_config(), Paths.under(home), engine=engine, embedder=HashEmbedder(), **clocked)
     return open_agent(name, setting=setting, functions=functions, **options)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from agents import call, say
 
 from benchmarks import calls
 from benchmarks.calls import ask_all, scenarios
+from benchmarks.judging import judge
 from benchmarks.perplexity import QUESTIONS, Reader, perplexity
 from benchmarks.scores import report
 from localmem import ScriptedEngine
@@ -29,7 +31,7 @@ from training.texts import load
 
 
 def recorder(engine: Any) -> Recorder:
-    return Recorder(cast(LlamaEngine, engine), HashEmbedder(), max_steps=3)
+    return Recorder(cast(LlamaEngine, engine), HashEmbedder(), quoting=False, max_steps=3)
 
 
 def options(tmp_path: Path, **other: Any) -> argparse.Namespace:
@@ -69,7 +71,7 @@ HAND = [
 
 def test_a_run_and_its_resumption(tmp_path: Path) -> None:
     engine = ScriptedEngine(HAND)
-    first = calls.head(recorder(engine), options(tmp_path), "compact")
+    first = calls.head(recorder(engine), options(tmp_path))
     figures = calls.run(recorder(engine), options(tmp_path), first)
     scores = figures["sets"]["handwritten"]["all"]
     assert (scores["turns"], scores["choice"]["right"], scores["stored"]["right"]) == (3, 2, 2)
@@ -126,7 +128,7 @@ def test_ctrl_c_ends_a_run_with_what_was_asked_so_far(tmp_path: Path, capsys: py
 def test_a_real_model(tiny_model_path: Path, tmp_path: Path) -> None:
     engine = LlamaEngine(tiny_model_path, LlamaOptions(n_ctx=4096, threads=1))
     try:
-        lived = Recorder(engine, HashEmbedder(), max_steps=1)
+        lived = Recorder(engine, HashEmbedder(), quoting=False, max_steps=1)
         found = calls.run(lived, options(tmp_path, set="both", turns=1, out=None), {"benchmark": "calls"})
     finally:
         engine.close()
@@ -157,3 +159,25 @@ def test_plain_questions_do_not_hold_their_answers() -> None:
     assert len(QUESTIONS) == 30
     for question, word in QUESTIONS:
         assert not any(part.casefold() in question.casefold().split() for part in word.split("|"))
+
+
+def test_what_a_quoting_agent_is_taught_is_right(model_path: Path) -> None:
+    engine = LlamaEngine(model_path, LlamaOptions(n_ctx=8192, reads_ahead=False), name="smollm2-135m")
+    lived, wrong, quoted = Recorder(engine, HashEmbedder(384)), [], 0
+    try:
+        for scenario in islice(scenarios("dev", 3), 3):
+            with lived.opened(scenario) as agent:
+                for turn in scenario.turns:
+                    known = agent.core["human"].value.splitlines()
+                    made, reply = calls._made(lived.take(agent, turn))
+                    verdict = judge(lived.expected(turn), turn.text, made, reply, known)
+                    if calls.is_judged(turn) and not verdict.chain:
+                        wrong.append((turn, made, reply))
+                    stored = [
+                        str(call.arguments.get("content", call.arguments.get("new_content", ""))) for call in made
+                    ]
+                    quoted += sum(line in turn.text for content in stored for line in content.splitlines())
+    finally:
+        engine.close()
+    assert wrong == []
+    assert quoted >= 3

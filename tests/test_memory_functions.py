@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from agents import Clock, say, scripted
 
 from localmem.agent import Agent
+from localmem.errors import ConfigError
 from localmem.events import Event, Kind
 from localmem.fitting import longest
 from localmem.memory_functions import NAMES, MemoryFunctions
@@ -165,12 +168,14 @@ def test_longest() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
-def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: int) -> None:
+@pytest.mark.parametrize("quoting", [False, True])
+def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: int, quoting: bool) -> None:
     """Random agents in random states, random calls under the real grammar: none comes back failed."""
     rng = random.Random(seed)
     clock = Clock()
     seen: set[str] = set()
-    agent = scripted(home, n_ctx=6144, clock=clock, human='He said "so"\\\nÜber\tTabs', max_steps=5)
+    human = 'He said "so"\\\nÜber\tTabs'
+    agent = scripted(home, n_ctx=6144, clock=clock, human=human, max_steps=5, quoting=quoting)
     agent.engine._random.seed(seed)  # type: ignore[attr-defined]
     with agent:
         for i in range(14):
@@ -184,7 +189,9 @@ def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: in
                     agent.core.set("persona", rng.choice(["", "x", "a\nb\nc", "é" * 300, '"\\"']))
                 case _:
                     pass
-            text = rng.choice(["tea", "🎉", "日本語", "a\tb"]) * rng.randint(1, 20)
+            text = rng.choice(["tea", "🎉", "日本語", "a\tb", 'I said "no". ', "好的。我在这里。\n"]) * rng.randint(
+                1, 20
+            )
             events = list(agent.send(f"Message {i} {text}"))
             seen |= {e.call.function for e in events if e.call is not None}
             assert [e for e in events if e.kind is Kind.RESULT and e.details["status"] == "failed"] == []
@@ -192,6 +199,95 @@ def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: in
             assert agent.context.tokens <= agent.context.window.n_ctx
     assert seen <= set(NAMES)
     assert len(seen) >= 5
+
+
+def test_a_quotation_fits_the_smallest_window(home: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        scripted(home, n_ctx=512, name="refused")
+    smallest = int(re.findall(r"--n-ctx (\d+)", str(refused.value))[0])
+    rng = random.Random(3)
+    agent = scripted(home, n_ctx=smallest, max_steps=4, quoting=True)
+    agent.engine._random.seed(3)  # type: ignore[attr-defined]
+    stored: set[str] = set()
+    with agent:
+        for i in range(25):
+            words = [rng.choice(["tea", "🎉🎉", "日本語日本語", "a-very-long-word-indeed"]) for _ in range(60)]
+            ends = [rng.choice([" ", " ", " ", ". ", "!\n"]) for _ in words]
+            said = f"So, number {i}. " + "".join(map("".join, zip(words, ends, strict=True)))
+            events = list(agent.send(said))
+            assert _replies(events) == 1
+            stored |= {e.call.function for e in events if e.call is not None} & set(STORES)
+            assert agent.context.tokens <= agent.context.window.n_ctx
+    assert stored
+
+
+STORES = ("core_memory_append", "core_memory_replace", "archival_memory_insert")
+
+
+# -- an agent that quotes
+
+
+@pytest.fixture
+def quoting(home: Path) -> Iterator[Agent]:
+    agent = scripted(home, [say("Hello.") for _ in range(9)], human="Likes tea", quoting=True)
+    with agent:
+        list(agent.send("I am Ada. I live in Porto, near the river.\nWhat is on today?"))
+        yield agent
+
+
+SENTENCES = ["I am Ada.", "I live in Porto, near the river.", "What is on today?"]
+
+
+def argument(agent: Agent, function: str, name: str) -> Any:
+    found = [variant["properties"] for variant in offered(agent)[function]]
+    schema = next(v[name] for v in found if v.get("block", {"const": "human"})["const"] == "human")
+    if "const" in schema:
+        return [schema["const"]]
+    return schema["enum"] if "enum" in schema else schema["type"]
+
+
+def test_what_is_stored_are_sentences_of_the_message(quoting: Agent) -> None:
+    contents = argument(quoting, "core_memory_append", "content")
+    assert contents[:3] == SENTENCES
+    assert "I am Ada.\nI live in Porto, near the river." in contents
+    assert argument(quoting, "core_memory_replace", "new_content") == ["", *contents]
+    assert argument(quoting, "archival_memory_insert", "content") == [
+        "I am Ada. I live in Porto, near the river.\nWhat is on today?"
+    ]
+
+
+def test_a_sentence_that_a_block_holds_is_not_offered_again(quoting: Agent) -> None:
+    functions_of(quoting).call("core_memory_append", {"block": "human", "content": "I am Ada."})
+    assert "I am Ada." not in "\n".join(argument(quoting, "core_memory_append", "content"))
+    rest = "\n".join(SENTENCES[1:])
+    functions_of(quoting).call("core_memory_append", {"block": "human", "content": rest})
+    assert [v["properties"]["block"]["const"] for v in offered(quoting)["core_memory_append"]] == ["persona"]
+
+
+def test_a_search_is_for_sentences_of_the_message_and_for_each_once(quoting: Agent) -> None:
+    quoting.archival.insert("The market is on today.")
+    assert argument(quoting, "archival_memory_search", "query")[:3] == SENTENCES
+    functions_of(quoting).call("archival_memory_search", {"query": "What is on today?", "page": 1})
+    assert "What is on today?" not in argument(quoting, "archival_memory_search", "query")
+    functions_of(quoting).begin_turn("What is on today?")
+    assert argument(quoting, "archival_memory_search", "query") == ["What is on today?"]
+    functions_of(quoting).call("archival_memory_search", {"query": "What is on today?", "page": 1})
+    assert "archival_memory_search" not in offered(quoting)
+
+
+def test_without_a_message_the_words_are_the_models_own(quoting: Agent) -> None:
+    quoting.archival.insert("The market is on today.")
+    list(quoting.heartbeat())
+    for function, name in (
+        ("core_memory_append", "content"), ("archival_memory_insert", "content"), ("archival_memory_search", "query"),
+    ):  # fmt: skip
+        assert argument(quoting, function, name) == "string"
+
+
+def test_what_is_too_long_for_the_room_in_a_block_is_not_offered(quoting: Agent) -> None:
+    quoting.add_block("small", limit=12)
+    small = offered(quoting)["core_memory_append"][-1]["properties"]
+    assert small == {"block": {"const": "small"}, "content": {"const": "I am Ada."}}
 
 
 def _replies(events: list[Event]) -> int:

@@ -80,13 +80,16 @@ def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS) ->
     _furnish(world)
     summary = _summary(world)
     human = tuple(fact.line for fact in world.facts)
+    told = _told(world, random.Random(f"{texts.split} {seed} told"))
     documents = tuple((paper.name, paper.text) for paper in world.papers if paper.name)
     notes = tuple(paper.text for paper in world.papers if not paper.name)
     past = _past(world)
     turns = tuple(_turns(world, weights))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
     functions = tuple(talk.user_function(item) for item in world.requests)
-    return Scenario(f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns)
+    return Scenario(
+        f"{texts.split}-{seed}", start, persona, human, past, summary, documents, notes, functions, turns, told
+    )
 
 
 def _furnish(world: World) -> None:
@@ -107,6 +110,13 @@ def _furnish(world: World) -> None:
         functions = list(world.texts["functions"])
         groups = max(60, len(functions))  # a group of functions is a grammar and a prefix that several scenarios share
         world.requests = random.Random(f"functions {rng.randrange(groups)}").sample(functions, min(5, len(functions)))
+
+
+def _told(world: World, rng: random.Random) -> tuple[str, ...]:
+    """How the user told of what core memory says; a quarter of it was written there by hand."""
+    return tuple(
+        fill(rng.choice(fact.item["tell"]), fact.values) if rng.random() < 0.75 else "" for fact in world.facts
+    )
 
 
 def _past(world: World) -> tuple[Past, ...]:

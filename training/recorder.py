@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,16 @@ from localmem.protocols import Embedder, Grammar
 from training.dictation import DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
-from training.scenario import SOURCE, Call, Scenario, Turn
+from training.quoting import Quotations, Unfit, asked
+from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
 _FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
+_LINE_ENDS = (b'"', b"\\n")
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
-
-
-class Unfit(Exception):
-    """The scenario does not go on as it says: a search found something else."""
 
 
 @dataclass(slots=True)
@@ -63,10 +61,19 @@ class Trace:
 class Recorder:
     """Lives through scenarios, one after the other, with one model and one embedder."""
 
-    def __init__(self, engine: LlamaEngine, embedder: Embedder, *, prompt: str = "compact", max_steps: int = 8) -> None:
+    def __init__(
+        self,
+        engine: LlamaEngine,
+        embedder: Embedder,
+        *,
+        prompt: str = "compact",
+        quoting: bool = True,
+        max_steps: int = 8,
+    ) -> None:
         self.engine = engine
         self._dictated = DictatedEngine(engine, self._next, self._wrote)
-        self._prompt, self._max_steps = prompt, max_steps
+        self.prompt, self.quoting, self._max_steps = prompt, quoting, max_steps
+        self._quotations = Quotations()
         self._embedder = SharedEmbedder(embedder)
         self._config = load_config()
         self._calls: deque[Call] = deque()
@@ -100,6 +107,7 @@ class Recorder:
             engine=self._dictated.engine,
             embedder=self._embedder,
             call_format="json",
+            quoting=self.quoting,
             clock=lambda: self._now,
         )
         said = (str(call.arguments.get("message")) for turn in scenario.turns for call in turn.calls)
@@ -109,7 +117,7 @@ class Recorder:
             self._seed(scenario, setting)
             functions = [callable_of(function, self._ran) for function in scenario.functions]
             agent = closing.enter_context(
-                open_agent("test", setting=setting, functions=functions, prompt=self._prompt, max_steps=self._max_steps)
+                open_agent("test", setting=setting, functions=functions, prompt=self.prompt, max_steps=self._max_steps)
             )
             self._agent = agent
             self._now = scenario.start.astimezone()
@@ -127,12 +135,15 @@ class Recorder:
     def _seed(self, scenario: Scenario, setting: Setting) -> None:
         """Blocks, and what was said on earlier days, paged out since."""
         store = open_store("test", setting)
+        self._quotations = Quotations()
+        told = scenario.told if self.quoting else ()
+        human = [self._quotations.told(*line) for line in zip_longest(scenario.human, told, fillvalue="")]
         try:
             core = Core(store)
             persona = scenario.persona or prompt_text("personas/default.txt")
             with store.transaction():
                 core.add("persona", persona, limit=BLOCK_LIMIT, description="who you are")
-                core.add("human", "\n".join(scenario.human), limit=BLOCK_LIMIT, description="who the user is")
+                core.add("human", "\n".join(human), limit=BLOCK_LIMIT, description="who the user is")
             if scenario.past:
                 self._seed_past(scenario, store)
         finally:
@@ -230,6 +241,8 @@ class Recorder:
             return None
         call = self._calls.popleft()
         arguments = dict(call.arguments)
+        if self.quoting and self._turn.begins == "user":
+            arguments |= self._quoted(call)
         if call.function == "page_out":
             through = arguments["through"] = cuts_offered(constraint)[0]
             arguments["summary"] = self._summary(through)
@@ -238,7 +251,27 @@ class Recorder:
         if call.function == "send_message":
             self._check_result()
             arguments["message"] = str(arguments["message"]).replace(SOURCE, self._source())
-        return write_call(call.thought, call.function, arguments)
+        return write_call(self._quotations.text(call.thought), call.function, arguments)
+
+    def _quoted(self, call: Call) -> dict[str, str]:
+        """The arguments of a call that quote the message, or what was quoted from earlier ones."""
+        message, facts, given = self._turn.text, self._turn.expected.fact, call.arguments
+        match call.function:
+            case "core_memory_append":
+                return {"content": self._quotations.content(given["content"], message, facts)}
+            case "core_memory_replace":
+                old, new = self._quotations.old(given["old_content"]), given["new_content"]
+                return {"old_content": old, "new_content": new and self._quotations.content(new, message, facts)}
+            case "archival_memory_insert":
+                return {"content": message.strip()}
+            case "send_message":
+                return {"message": self._quotations.text(given["message"])}
+            case _:
+                return {}
+
+    def expected(self, turn: Turn) -> Expected:
+        """What is expected of a turn, in the words in which things are stored."""
+        return self._quotations.expected(turn.expected)
 
     def _summary(self, through: int) -> str:
         """What the turns up to an event held, newest first to go where it is too much for a summary."""
@@ -250,17 +283,23 @@ class Recorder:
 
     def _query(self, function: str) -> str:
         """The first of the good queries that finds what is to be found, and not what is not."""
+        expected = self._turn.expected
+        quoting = self.quoting and self._turn.begins == "user"
+        queries = asked(self._turn.text, expected.query) if quoting else expected.query
+        for query in queries:
+            if self._finds(function, query):
+                return query
+        raise Unfit(f"{expected.found!r} is found by none of {queries}")
+
+    def _finds(self, function: str, query: str) -> bool:
         agent, expected = self._agent, self._turn.expected
         assert agent is not None
-        for query in expected.query:
-            if function == "conversation_search":
-                found = agent.recall.search(query, page_size=_SHOWN, exclude=agent.context.events)
-            else:
-                found = agent.archival.search(query, page_size=_SHOWN)
-            texts = " ".join(hit.text for hit in found.hits).casefold()
-            if expected.found.casefold() in texts and not (expected.absent and expected.absent.casefold() in texts):
-                return query
-        raise Unfit(f"{expected.found!r} is found by none of {expected.query}")
+        if function == "conversation_search":
+            found = agent.recall.search(query, page_size=_SHOWN, exclude=agent.context.events)
+        else:
+            found = agent.archival.search(query, page_size=_SHOWN)
+        texts = " ".join(hit.text for hit in found.hits).casefold()
+        return expected.found.casefold() in texts and not (expected.absent and expected.absent.casefold() in texts)
 
     def _result(self) -> str:
         assert self._agent is not None
@@ -298,17 +337,20 @@ class Recorder:
         trace.weights += self._weights(written, chosen)
 
     def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
-        """How much each choice in a call counts: the thought's first words decide, and words of thanks are free."""
+        """How much each choice in a call counts: the thought's first words decide, so does whether a line of an
+        argument ends and another begins; words of thanks are free."""
         pieces = list(map(self._dictated.vocabulary.token_bytes, written))
         text, starts = b"".join(pieces), [0, *accumulate(map(len, pieces))]
         thought, sends = text.index(b', "function": '), b'"send_message"' in text
-        free = 1.0 if self._turn.expected.answer else _FREE
+        answers = bool(self._turn.expected.answer) and sends
         weights = []
         for number, at in enumerate(chosen):
             if starts[at] < thought:
-                weights.append(_DECIDES if number < _FIRST else 1.0)
+                weights.append(_DECIDES if number < _FIRST else _ARGUMENTS if answers else 1.0)
+            elif sends:
+                weights.append(_ARGUMENTS if answers else _FREE)
             else:
-                weights.append(free if sends else _ARGUMENTS)
+                weights.append(_DECIDES if pieces[at].startswith(_LINE_ENDS) else _ARGUMENTS)
         return weights
 
     def _ran(self, name: str) -> str:

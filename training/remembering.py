@@ -15,8 +15,8 @@ _ALL_SAVED = (
     "Thank you, I have saved all of that.",
     "Noted, all of it.",
     "Got it! I will remember these.",
-    "I have written down: {all}.",
-    "All saved: {all}.",
+    "I have written all of that down.",
+    "All saved.",
 )
 _SAVED = "Saved; answer."
 _CHANGE = "Changed; correct the line."
@@ -77,11 +77,11 @@ def told_several(world: World) -> Turn | None:
     lines = [fact.line for fact in facts]
     calls = _saved_together(world, lines)
     world.facts += facts
-    several = ("core_memory_append",) * len(facts)
+    several = tuple(("core_memory_append",) * count for count in range(2, len(facts) + 1))
     expected = Expected(
         "several facts",
         ("core_memory_append",),
-        also=(several,),
+        also=several,
         fact=tuple(fact.values["v"] for fact in facts),
         line="\n".join(lines),
     )
@@ -89,8 +89,7 @@ def told_several(world: World) -> Turn | None:
 
 
 def _saved_together(world: World, lines: Sequence[str]) -> tuple[Call, Call]:
-    ack = world.pick(_ALL_SAVED, {"all": "; ".join(lines)})
-    return append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, ack)
+    return append(_SAVE_SEVERAL, "\n".join(lines)), say(_SAVED, world.pick(_ALL_SAVED))
 
 
 def _joined(glue: str, part: str) -> str:
@@ -188,7 +187,7 @@ def asked(world: World) -> Turn | None:
     text = world.pick(fact.item["ask"], fact.values)
     reply = world.pick(fact.item["answer"], fact.values)
     expected = Expected("core question", answer=(fact.values["v"],))
-    return Turn(text, (say(f"Core memory: {fact.line}", reply),), expected)
+    return Turn(text, (say(f"Core memory: {fact.values['v']}", reply),), expected)
 
 
 def in_passing(world: World) -> Turn | None:
@@ -225,7 +224,7 @@ def changed_and_asked(world: World) -> Turn | None:
     question, answer = world.pick(fact.item["ask"], fact.values), world.pick(fact.item["answer"], fact.values)
     text = f"{correction.text} {question}"
     reply = f"{correction.calls[-1].arguments['message']} {answer}"
-    calls = (correction.calls[0], say(f"Corrected; core memory: {fact.line}", reply))
+    calls = (correction.calls[0], say(f"Corrected; core memory: {fact.values['v']}", reply))
     expected = Expected(
         "correction and question",
         ("core_memory_replace",),

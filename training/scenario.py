@@ -82,7 +82,10 @@ class UserFunction:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """An agent as it is found, and the conversation that follows. `start` is the local time of the first turn."""
+    """An agent as it is found, and the conversation that follows. `start` is the local time of the first turn.
+
+    `told` says in which message each line of `human` was told; empty for one that was written by hand.
+    """
 
     id: str
     start: datetime
@@ -94,3 +97,4 @@ class Scenario:
     notes: tuple[str, ...]
     functions: tuple[UserFunction, ...]
     turns: tuple[Turn, ...]
+    told: tuple[str, ...] = ()

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from localmem.agent import Agent
 from localmem.context import Prefix
 from localmem.events import TRIGGERS, Event, Kind
-from localmem.memory_functions import DESCRIPTIONS, stamp
+from localmem.memory_functions import DESCRIPTIONS
 from localmem.prefix import core_heading, prompt_text
 from localmem.rendering import core_text
+from localmem.results import stamp
 
 OURS = "ours"
 _PRESET = "compact"

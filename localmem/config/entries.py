@@ -98,6 +98,7 @@ class ModelConfig:
     idle_rebase: bool = True
     chat_template: Path | Literal["gguf"] = "gguf"
     prompt: str = "compact"
+    quoting: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     call_format: Literal["auto", "json", "native"] = "auto"
     thinking: int | Literal["auto"] = "auto"

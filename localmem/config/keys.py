@@ -111,6 +111,7 @@ _SETTINGS: dict[str, Check] = {
     "idle_rebase": _check_on,
     "chat_template": _check_template,
     "prompt": checks.one_of(*PRESETS),
+    "quoting": _check_on,
     "call_format": checks.one_of("auto", "json", "native"),
     "thinking": _check_thinking,
     "sampling": checks.fields(

@@ -1,0 +1,56 @@
+"""What of a message can be quoted: its sentences, and what is made of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from localmem.quoting import passages, selections, sentences
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ("I am Ada. I live in Porto", ["I am Ada.", "I live in Porto"]),
+        ("one thing\n\nand\tanother ", ["one thing", "and another"]),
+        ("Hi! Who are you?", ["Hi! Who are you?"]),
+        ("Where is it? Hm.", ["Where is it? Hm."]),
+        ('She said "no." Then she left.', ['She said "no."', "Then she left."]),
+        (
+            "Dr. Who met J. R. Smith near St. Mary's. It rained.",
+            ["Dr. Who met J. R. Smith near St. Mary's.", "It rained."],
+        ),
+        ("It is 3.5 km to example.org. Really far!", ["It is 3.5 km to example.org.", "Really far!"]),
+        ("我住在波尔图。我的猫叫什么？", ["我住在波尔图。", "我的猫叫什么？"]),
+        ("same here. same here.", ["same here."]),
+        ("ok", ["ok"]),
+        ("?! \n …", []),
+        ("", []),
+    ],
+)
+def test_sentences(message: str, found: list[str]) -> None:
+    assert sentences(message) == found
+
+
+def test_a_long_sentence_is_taken_in_parts_that_lose_no_word() -> None:
+    words = [f"word{i}" for i in range(80)]
+    found = sentences(" ".join(words))
+    assert all(len(part) <= 160 for part in found)
+    assert " ".join(found).split() == words
+
+
+def test_of_many_sentences_the_last_are_taken() -> None:
+    found = sentences(" ".join(f"This is number {i}." for i in range(30)))
+    assert found == [f"This is number {i}." for i in range(22, 30)]
+
+
+def test_a_passage_is_a_sentence_or_up_to_three_neighbours() -> None:
+    assert passages(["a a", "b b", "c c", "d d"]) == [
+        "a a", "b b", "c c", "d d", "a a b b", "b b c c", "c c d d", "a a b b c c", "b b c c d d",
+    ]  # fmt: skip
+    assert passages(["x" * 150, "y" * 150]) == ["x" * 150, "y" * 150]
+
+
+def test_a_selection_is_up_to_three_lines_in_their_order_that_fit() -> None:
+    assert selections(["a", "b", "c"], 3) == ["a", "b", "c", "a\nb", "a\nc", "b\nc"]
+    assert selections(["a", "b", "c"], 0) == []
+    assert "a\nb\nc\nd" not in selections(["a", "b", "c", "d"], 99)
