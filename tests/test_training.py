@@ -20,6 +20,7 @@ from training.compose import PRACTICE, compose
 from training.handwritten import handwritten
 from training.recorder import Recorder, Trace
 from training.records import read, write
+from training.replay import answers, prose
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
 from training.world import World
@@ -210,3 +211,16 @@ def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorde
     prefix = static_prefix(recorder._dictated.chat_format, [], "compact")
     (trace,) = recorder.record(scenario(Turn("Hi", (say("Hi!"),), Expected("chat"))))
     assert trace.tokens[: len(prefix)] == prefix
+
+
+def test_what_is_replayed_is_what_the_model_wrote(recorder: Recorder) -> None:
+    engine = recorder.engine
+    traces = [*prose(engine, 1, most=6), *answers(engine, 2, most=6)]
+    for trace in traces:
+        ((start, end),) = trace.written
+        assert end == len(trace.tokens)
+        assert trace.chosen == list(range(start, end))
+        assert len(trace.weights) == len(trace.chosen) >= 1
+    again = [*prose(engine, 1, most=6), *answers(engine, 2, most=6)]
+    assert [trace.tokens for trace in again] == [trace.tokens for trace in traces]
+    assert traces[1].tokens[: traces[1].written[0][0]][-len(engine.chat_format.opening) :] == engine.chat_format.opening

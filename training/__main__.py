@@ -24,7 +24,10 @@ def main() -> None:
         if not file.exists():
             _run("training.records", split, "--count", str(count), "--out", str(file))
         about[split] = file
-    given = ["--data", str(about["train"]), "--dev", str(about["dev"]), "--steps", str(options.steps)]
+    replay = folder / "replay.npz"
+    if not replay.exists():
+        _run("training.replay", "--out", str(replay))
+    given = ["--data", str(about["train"]), str(replay), "--dev", str(about["dev"]), "--steps", str(options.steps)]
     _run("training.train", *given, "--out", str(folder / "lora"))
     facts = folder / "about.json"
     facts.write_text(json.dumps({"data.scenarios": str(options.scenarios)}), encoding="utf-8")
