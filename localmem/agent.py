@@ -172,7 +172,7 @@ class Agent:
         if shown == text:
             return self.store.append(kind, text, details=details)
         with self.store.transaction():
-            event = self.store.append(kind, text, details=details)
+            event = self.store.append(kind, text, details={**details, "shown_chars": len(shown)})
             name = f"message-{event.id}"
             self.archival.add_document(document_from_text(name, text), tied=True)
             note = f"(a long message of {len(text)} characters; all of it is in the document {name}: search it)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,9 +21,13 @@ class Limits:
     result_tokens: int
     count: Callable[[str], int]
 
-    def quotes(self, content: str, share: float = 1.0) -> bool:
-        """Whether a call may quote a text that takes at most so much of the room for that."""
-        return self.count(content) <= self.quoted_tokens * share
+    def quotes(self, content: str) -> bool:
+        """Whether a call may quote a text: as it is written in JSON."""
+        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens
+
+    def quotes_a_third(self, content: str) -> bool:
+        """Whether it may quote three of that size."""
+        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens // 3
 
     @staticmethod
     def tokens_of(block: Block) -> int:

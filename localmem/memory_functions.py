@@ -24,7 +24,7 @@ from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
 from localmem.memory.search import Page
-from localmem.quoting import passages, selections, sentences
+from localmem.quoting import passages, selections, sentences, whole
 from localmem.results import shown
 
 #: Signature and description of each, in the order in which the model is told of them.
@@ -85,8 +85,9 @@ class MemoryFunctions:
 
     def begin_turn(self, message: str = "") -> None:
         """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
-        self._message = message.strip()
-        self._quotable = [s for s in sentences(message) if self._limits.quotes(s, 1 / 3)] if self._quoting else []
+        self._message = whole(message) if self._quoting else ""
+        cut = (longest(sentence, self._limits.quotes_a_third) for sentence in sentences(self._message))
+        self._quotable = list(dict.fromkeys(sentence.strip() for sentence in cut if sentence.strip()))
         self._made.clear()
         self._sought.clear()
         self._idle.clear()
@@ -114,34 +115,38 @@ class MemoryFunctions:
         variants = []
         for block in self._core.blocks():
             room = self._room(block)
-            contents = selections(self._new_to(block), room)
-            if contents or (room >= _LEAST_ROOM and not self._quotable):
+            contents = self._contents(block, room, self._tokens_left(block))
+            if contents or (room >= _LEAST_ROOM and not self._message):
                 content = one_of(contents) if contents else text(room)
                 variants.append(arguments({"block": {"const": block.label}, "content": content}))
         return variants
 
-    def _new_to(self, block: Block) -> list[str]:
-        """The sentences that may be quoted and that the block does not hold."""
-        lines = block.value.split("\n")
-        return [sentence for sentence in self._quotable if sentence not in lines]
-
     def _room(self, block: Block) -> int:
-        if self._limits.count(block.value) >= Limits.tokens_of(block):
-            return 0
-        return block.limit - len(block.value) - 1
+        return block.limit - len(block.value) - 1 if self._tokens_left(block) > 0 else 0
+
+    def _tokens_left(self, block: Block) -> int:
+        return Limits.tokens_of(block) - self._limits.count(block.value)
+
+    def _contents(self, block: Block, room: int, tokens: int) -> list[str]:
+        """What may be quoted in so many characters and tokens, and is not in the block."""
+        lines = block.value.split("\n")
+        new = {sentence: self._limits.count(sentence) + 1 for sentence in self._quotable if sentence not in lines}
+        picked = [("\n".join(each), sum(new[sentence] for sentence in each)) for each in selections(list(new))]
+        return [content for content, size in picked if len(content) <= room and size <= tokens]
 
     def _replace_variants(self) -> list[Schema]:
+        """A line and what takes its place; quoted, a line that the message says again stays."""
         variants = []
+        if self._message and not self._quotable:
+            return []
         for block in self._core.blocks():
             lines = list(dict.fromkeys(line for line in block.value.split("\n") if line.strip()))
+            lines = [line for line in lines if line not in self._quotable]
             if lines:
                 room = max(0, block.limit - len(block.value)) + min(map(len, lines))
-                contents = ["", *selections(self._new_to(block), room)]
-                properties = {
-                    "block": {"const": block.label},
-                    "old_content": one_of(lines),
-                    "new_content": one_of(contents) if self._quotable else text(room, shortest=0),
-                }
+                tokens = max(0, self._tokens_left(block)) + min(map(self._limits.count, lines))
+                new = one_of(["", *self._contents(block, room, tokens)]) if self._quotable else text(room, shortest=0)
+                properties = {"block": {"const": block.label}, "old_content": one_of(lines), "new_content": new}
                 variants.append(arguments(properties))
         return variants
 
@@ -149,16 +154,17 @@ class MemoryFunctions:
         """A search of anything, if there is something to find, and further pages of earlier searches."""
         further = self._further_pages(name)
         left = [passage for passage in passages(self._quotable) if (name, passage) not in self._sought]
-        if not searched or self._made[name] >= _SEARCHES_A_TURN or (self._quotable and not left):
+        if not searched or self._made[name] >= _SEARCHES_A_TURN or (self._message and not left):
             return further
         query = one_of(left) if left else text(_LONGEST_QUERY)
         return [arguments({"query": query, "page": {"const": 1}}), *further]
 
     def _insert_variants(self) -> list[Schema]:
         """A text to store; quoted, it is the whole message."""
-        if not self._quotable:
+        if not self._message:
             return [arguments({"content": text(self._limits.message_chars)})]
-        return [arguments({"content": {"const": self._message}})] if self._limits.quotes(self._message) else []
+        fits = self._quotable and self._limits.quotes(self._message)
+        return [arguments({"content": {"const": self._message}})] if fits else []
 
     def _date_variants(self, days: Sequence[date]) -> list[Schema]:
         name = "conversation_search_date"
@@ -230,6 +236,8 @@ class MemoryFunctions:
 
     def _archival_insert(self, content: str) -> Outcome:
         self._archival.insert(content)
+        if self._message:
+            self._idle.add("archival_memory_insert")  # there is nothing else to quote
         return Outcome("Stored in archival memory.")
 
     def _conversation_search(self, query: str, page: int) -> Outcome:

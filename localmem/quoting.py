@@ -10,16 +10,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-#: Between two sentences: white space behind a full stop and the like (none in scripts that write none), or a new line.
-_BETWEEN = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"')\]»”’])\s+|(?<=[。！？])\s*|\s*\n\s*")
-_BLANK = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
+#: Between two sentences of a line: white space behind a full stop and the like; none in scripts that write none.
+_BETWEEN = re.compile(r"(?<=[.!?…؟।])\s+|(?<=[.!?…؟।][\"')\]»”’])\s+|(?<=[。！？])\s*")
+_BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _LETTER = re.compile(r"\w")
-#: What stands alone has two words, or is in a script without spaces; less is an exclamation.
-_ALONE = re.compile(r"\w\W*\s\W*\w|[\u0e00-\u109f\u1780-\u17ff\u3005-\u9fff\uac00-\ud7af]{3}")
+_UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3005-\u9fff\uac00-\ud7af]{3}")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
-_ABBREVIATED = re.compile(
-    r"(?:^|[\s(])(?:\w|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.$", re.IGNORECASE
-)
+_ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
 
 _LONGEST = 160  # characters of one sentence; a longer one is taken in parts
 _LONGEST_PASSAGE = 240
@@ -28,20 +26,37 @@ _MOST_LINES = 3
 _MOST = 8  # sentences; of a longer message the last ones, where people come to the point
 
 
+def whole(message: str) -> str:
+    """All of `message`, without control characters but the newline, as no call has others."""
+    return _CONTROL.sub(" ", message.replace("\r\n", "\n")).strip()
+
+
 def sentences(message: str) -> list[str]:
     """The sentences of `message`, each once and on one line; the last eight of more."""
-    found: list[str] = []
-    waiting = ""
-    for part in _BETWEEN.split(message):
-        waiting = f"{waiting} {_BLANK.sub(' ', part).strip()}".strip()
-        if _ALONE.search(waiting) and not _ABBREVIATED.search(waiting):
-            found += textwrap.wrap(waiting, _LONGEST)
-            waiting = ""
-    if waiting and found and len(found[-1]) + len(waiting) < _LONGEST:
-        found[-1] = f"{found[-1]} {waiting}"
-    elif _LETTER.search(waiting):
-        found += textwrap.wrap(waiting, _LONGEST)
+    found = [sentence for line in message.splitlines() for sentence in _of_line(line)]
     return list(dict.fromkeys(found))[-_MOST:]
+
+
+def _of_line(line: str) -> Iterator[str]:
+    """The sentences of a line: an exclamation of one word goes with what follows it, at the end with what is before."""
+    waiting = last = ""
+    for part in filter(_LETTER.search, _BETWEEN.split(line)):
+        waiting = f"{waiting} {_BLANK.sub(' ', part)}".strip()
+        if len(waiting) > _LONGEST or _stands_alone(waiting):
+            yield from textwrap.wrap(last, _LONGEST, break_on_hyphens=False)
+            waiting, last = "", waiting
+    if _stands_alone(last) and len(last) + len(waiting) < _LONGEST:
+        waiting, last = f"{last} {waiting}".strip(), ""
+    for rest in (last, waiting):
+        if _LETTER.search(rest):
+            yield from textwrap.wrap(rest, _LONGEST, break_on_hyphens=False)
+
+
+def _stands_alone(text: str) -> bool:
+    words = [word for word in text.split() if _LETTER.search(word)]
+    if len(words) < 2:
+        return bool(_UNSPACED.search(text))
+    return not _ABBREVIATED.fullmatch(words[-1])
 
 
 def passages(quotable: Sequence[str]) -> list[str]:
@@ -55,7 +70,7 @@ def _runs(quotable: Sequence[str]) -> Iterator[str]:
             yield " ".join(quotable[start : start + length])
 
 
-def selections(quotable: Sequence[str], room: int) -> list[str]:
-    """What may be stored in `room` characters: up to three of the sentences, a line each."""
-    picked = (lines for count in range(1, _MOST_LINES + 1) for lines in combinations(quotable, count))
-    return [text for text in map("\n".join, picked) if len(text) <= room]
+def selections(quotable: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """What may be stored: up to three of the sentences, a line each, in their order."""
+    for count in range(1, _MOST_LINES + 1):
+        yield from combinations(quotable, count)

@@ -47,7 +47,8 @@ class Steps:
         """Begin the turn of an event."""
         self._turn = trigger.id
         self._shown = []
-        self._built_in.begin_turn(trigger.text if trigger.kind is Kind.USER else "")
+        said = trigger.text[: trigger.details.get("shown_chars")]
+        self._built_in.begin_turn(said if trigger.kind is Kind.USER else "")
 
     def take(self, *, must_send: bool, on_text: OnText | None) -> tuple[list[Event], bool]:
         """One step: its committed events, and whether it ended the turn."""

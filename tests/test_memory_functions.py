@@ -275,6 +275,47 @@ def test_a_search_is_for_sentences_of_the_message_and_for_each_once(quoting: Age
     assert "archival_memory_search" not in offered(quoting)
 
 
+def test_a_line_that_the_message_says_again_is_not_replaced(quoting: Agent) -> None:
+    functions_of(quoting).call("core_memory_append", {"block": "human", "content": "I am Ada."})
+    assert argument(quoting, "core_memory_replace", "old_content") == ["Likes tea"]
+    functions_of(quoting).begin_turn("Likes tea\nI am Ada.")
+    labels = [v["properties"]["block"]["const"] for v in offered(quoting).get("core_memory_replace", [])]
+    assert "human" not in labels
+
+
+@pytest.mark.parametrize("message", ["🎉", "?!", "…"])
+def test_of_a_message_without_words_nothing_is_stored_or_sought(quoting: Agent, message: str) -> None:
+    quoting.archival.insert("The market is on today.")
+    functions_of(quoting).begin_turn(message)
+    assert set(offered(quoting)) & {*STORES, "archival_memory_search"} == set()
+
+
+def test_a_message_is_stored_once_in_a_turn_and_without_control_characters(quoting: Agent) -> None:
+    functions_of(quoting).begin_turn("Keep\x07 this:\r\n\ttea is good.\x7f")
+    (content,) = argument(quoting, "archival_memory_insert", "content")
+    assert content == "Keep  this:\n tea is good."
+    functions_of(quoting).call("archival_memory_insert", {"content": content})
+    assert "archival_memory_insert" not in offered(quoting)
+
+
+def test_what_would_not_fit_a_call_is_cut_or_not_offered(quoting: Agent) -> None:
+    limits = functions_of(quoting)._limits
+    functions_of(quoting).begin_turn("好" * 150 + "。 " + '"' * (limits.quoted_tokens - 10) + " is what I said.")
+    contents = argument(quoting, "core_memory_append", "content")
+    assert contents[0].startswith("好好好")
+    assert all(limits.quotes(content) for content in contents)
+    assert "archival_memory_insert" not in offered(quoting)
+
+
+def test_of_a_message_that_became_a_document_the_beginning_is_quoted(home: Path) -> None:
+    said = " ".join(f"This is number {i}." for i in range(3000))
+    with scripted(home, [say("Hm.")], quoting=True) as agent:
+        list(agent.send(said))
+        shown = agent.store.last(Kind.USER).details["shown_text"]  # type: ignore[union-attr]
+        for sentence in argument(agent, "core_memory_append", "content")[:3]:
+            assert sentence.rstrip(".") in shown
+
+
 def test_without_a_message_the_words_are_the_models_own(quoting: Agent) -> None:
     quoting.archival.insert("The market is on today.")
     list(quoting.heartbeat())
@@ -285,7 +326,7 @@ def test_without_a_message_the_words_are_the_models_own(quoting: Agent) -> None:
 
 
 def test_what_is_too_long_for_the_room_in_a_block_is_not_offered(quoting: Agent) -> None:
-    quoting.add_block("small", limit=12)
+    quoting.add_block("small", limit=36)  # 35 characters, but of this vocabulary no more than 12 tokens
     small = offered(quoting)["core_memory_append"][-1]["properties"]
     assert small == {"block": {"const": "small"}, "content": {"const": "I am Ada."}}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from localmem.quoting import passages, selections, sentences
+from localmem.quoting import passages, selections, sentences, whole
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,11 @@ from localmem.quoting import passages, selections, sentences
         ("It is 3.5 km to example.org. Really far!", ["It is 3.5 km to example.org.", "Really far!"]),
         ("我住在波尔图。我的猫叫什么？", ["我住在波尔图。", "我的猫叫什么？"]),
         ("same here. same here.", ["same here."]),
+        ("My sister is 5. She likes cats.", ["My sister is 5.", "She likes cats."]),
+        ("I live in flat B.\nMy sister does not.", ["I live in flat B.", "My sister does not."]),
+        ("A list:\n-----\n* milk\n\n|---|", ["A list:", "* milk"]),
+        ("bell \x07\x7f rings\tnow.\r\nStop it!", ["bell rings now.", "Stop it!"]),
+        ("मैं अदा हूँ। मैं पोर्टो में रहती हूँ।", ["मैं अदा हूँ।", "मैं पोर्टो में रहती हूँ।"]),
         ("ok", ["ok"]),
         ("?! \n …", []),
         ("", []),
@@ -32,10 +39,23 @@ def test_sentences(message: str, found: list[str]) -> None:
 
 
 def test_a_long_sentence_is_taken_in_parts_that_lose_no_word() -> None:
-    words = [f"word{i}" for i in range(80)]
+    words = [f"well-known-word{i}" for i in range(60)]
     found = sentences(" ".join(words))
     assert all(len(part) <= 160 for part in found)
     assert " ".join(found).split() == words
+
+
+@pytest.mark.parametrize("part", ["---\n", " ", "\n", "a. ", "Oh! ", ". ", "…", "。", "-a-"])
+def test_a_long_message_of_any_kind_takes_no_time(part: str) -> None:
+    message = "a\n" + part * (60_000 // len(part))
+    started = time.process_time()
+    found = sentences(message)
+    assert time.process_time() - started < 5  # a hundredth of a second; with backtracking, minutes
+    assert all(len(sentence) <= 160 for sentence in found)
+
+
+def test_the_whole_message_has_no_control_characters() -> None:
+    assert whole("\ta\x07b\r\nc\x7f ") == "a b\nc"
 
 
 def test_of_many_sentences_the_last_are_taken() -> None:
@@ -50,7 +70,6 @@ def test_a_passage_is_a_sentence_or_up_to_three_neighbours() -> None:
     assert passages(["x" * 150, "y" * 150]) == ["x" * 150, "y" * 150]
 
 
-def test_a_selection_is_up_to_three_lines_in_their_order_that_fit() -> None:
-    assert selections(["a", "b", "c"], 3) == ["a", "b", "c", "a\nb", "a\nc", "b\nc"]
-    assert selections(["a", "b", "c"], 0) == []
-    assert "a\nb\nc\nd" not in selections(["a", "b", "c", "d"], 99)
+def test_a_selection_is_up_to_three_lines_in_their_order() -> None:
+    assert [*map("".join, selections("abc"))] == ["a", "b", "c", "ab", "ac", "bc", "abc"]
+    assert max(map(len, selections("abcd"))) == 3

@@ -205,6 +205,19 @@ def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:
     assert trace.weights[0] > 1 > trace.weights[-1]  # the decision, and a greeting of free wording
 
 
+def test_the_end_of_a_line_is_a_decision(recorder: Recorder) -> None:
+    save = Call("Save it.", "core_memory_append", {"block": "human", "content": "Name: Ada\nHome: Porto"})
+    text = "I'm Ada. I live in Porto. It rains."
+    told = Turn(text, (save, say("Hello!")), Expected("fact", ("core_memory_append",), fact=("Ada", "Porto")))
+    (trace,) = recorder.record(scenario(told))
+    token_bytes = recorder._dictated.vocabulary.token_bytes
+    start, end = trace.written[0]
+    weights = {at: weight for at, weight in zip(trace.chosen, trace.weights, strict=True) if start <= at < end}
+    _, *ends = [at for at in weights if token_bytes(trace.tokens[at]).startswith((b'."', b".\\"))]
+    assert len(ends) >= 2  # besides the thought's
+    assert {weights[at] for at in ends} == {max(trace.weights)}
+
+
 def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorder) -> None:
     from localmem.prefix import static_prefix
 

@@ -24,7 +24,7 @@ def main() -> None:
         if not file.exists():
             _run("training.records", split, "--count", str(count), "--out", str(file))
         about[split] = file
-    replay = folder / "replay.npz"
+    replay = folder / f"replay-{DATA_VERSION}.npz"
     if not replay.exists():
         _run("training.replay", "--out", str(replay))
     given = ["--data", str(about["train"]), str(replay), "--dev", str(about["dev"]), "--steps", str(options.steps)]

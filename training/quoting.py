@@ -37,7 +37,7 @@ class Quotations:
     def old(self, line: str) -> str:
         """A line that is to be replaced, as it stands. Unfit if other lines stand in the same sentence."""
         stored = self._stored.get(line, line)
-        if sum(other == stored for other in self._stored.values()) > 1:
+        if any(other == stored for known, other in self._stored.items() if known != line):
             raise Unfit(f"{stored!r} holds more than {line!r}")
         return stored
 
@@ -70,6 +70,8 @@ def _holding(fact: str, quotable: Sequence[str]) -> str:
 
 def _nearest(line: str, quotable: Sequence[str]) -> str:
     words = _words(line)
+    if not quotable:
+        raise Unfit(f"nothing says {line!r}")
     return max(quotable, key=lambda sentence: (len(words & _words(sentence)), -len(sentence)))
 
 

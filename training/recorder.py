@@ -32,6 +32,7 @@ from localmem.memory.store import Store
 from localmem.opening import Setting, open_agent, open_store
 from localmem.prefix import BLOCK_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
+from localmem.quoting import whole
 from training.dictation import DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
@@ -43,7 +44,7 @@ _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
 _FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
-_LINE_ENDS = (b'"', b"\\n")
+_LINE_END = re.compile(rb'(?<!\\)"|\\n|\\$')
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
 
 
@@ -263,7 +264,7 @@ class Recorder:
                 old, new = self._quotations.old(given["old_content"]), given["new_content"]
                 return {"old_content": old, "new_content": new and self._quotations.content(new, message, facts)}
             case "archival_memory_insert":
-                return {"content": message.strip()}
+                return {"content": whole(message)}
             case "send_message":
                 return {"message": self._quotations.text(given["message"])}
             case _:
@@ -350,7 +351,7 @@ class Recorder:
             elif sends:
                 weights.append(_ARGUMENTS if answers else _FREE)
             else:
-                weights.append(_DECIDES if pieces[at].startswith(_LINE_ENDS) else _ARGUMENTS)
+                weights.append(_DECIDES if _LINE_END.search(pieces[at]) else _ARGUMENTS)
         return weights
 
     def _ran(self, name: str) -> str:

@@ -3,8 +3,8 @@
     python -m training.replay --out build/adapter/replay.npz
 
 An adapter that learns one job forgets others. To learn its own earlier words as well holds it near to what it was: at
-temperature 1, the gradient is that of the Kullback-Leibler divergence from the base model. Half is prose that goes on
-from a sentence, half are answers in the chat template to what users say, alone. Seeded.
+temperature 1, the gradient is that of the Kullback-Leibler divergence from the base model. Most of it is prose that
+goes on from a beginning, the rest are answers in the chat template to what users say, alone. Seeded.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def run_validity(engine: Engine, plan: Plan, progress: Progress | None = None) -
 
 
 def _live(asking: _Asking, plan: Plan, chance: random.Random, progress: Progress | None) -> None:
-    """One agent's life, up to `asking.left` calls."""
+    """One agent's life, up to `asking.left` calls. Every second agent quotes."""
     functions = [run if plan.execute else bound_only(run) for run in plan.functions]
     names = {run.__name__ for run in functions}
     clock = Clock(chance)
@@ -201,6 +201,7 @@ def _live(asking: _Asking, plan: Plan, chance: random.Random, progress: Progress
             embedder=HashEmbedder(),
             clock=clock,
             call_format="json",
+            quoting=first // _A_LIFE % 2 == 1,
         )
         with open_agent("bench", setting=setting, functions=functions, prompt="compact", max_steps=_TURN) as agent:
             fates = _Fates(asking.calls[first:], names if plan.execute else set())
