@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from typing import Any
 
 from localmem.fitting import longest
@@ -24,7 +25,7 @@ from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
 from localmem.memory.search import Page
-from localmem.quoting import passages, selections, sentences, whole
+from localmem.quoting import akin, passages, selections, sentences, whole
 from localmem.results import shown
 
 #: Signature and description of each, in the order in which the model is told of them.
@@ -135,13 +136,13 @@ class MemoryFunctions:
         return [content for content, size in picked if len(content) <= room and size <= tokens]
 
     def _replace_variants(self) -> list[Schema]:
-        """A line and what takes its place; quoted, a line that the message says again stays."""
+        """A line and what takes its place; quoted, lines akin to the message but none that it says again."""
         variants = []
-        if self._message and not self._quotable:
-            return []
-        for block in self._core.blocks():
-            lines = list(dict.fromkeys(line for line in block.value.split("\n") if line.strip()))
-            lines = [line for line in lines if line not in self._quotable]
+        among = self._core.blocks() if self._quotable or not self._message else []
+        blocks = {block: _lines(block, self._quotable) for block in among}
+        meant = akin(list(chain.from_iterable(blocks.values())), self._message)
+        for block, held in blocks.items():
+            lines = [line for line in held if line in meant]
             if lines:
                 room = max(0, block.limit - len(block.value)) + min(map(len, lines))
                 tokens = max(0, self._tokens_left(block)) + min(map(self._limits.count, lines))
@@ -292,3 +293,8 @@ class MemoryFunctions:
     def forget_pages(self) -> None:
         """The head has moved: no search is in the conversation any more."""
         self._searches.clear()
+
+
+def _lines(block: Block, besides: Collection[str]) -> list[str]:
+    """The lines of a block, each once, but for some."""
+    return list(dict.fromkeys(line for line in block.value.split("\n") if line.strip() and line not in besides))

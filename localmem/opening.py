@@ -26,7 +26,7 @@ from localmem.memory.recall import Recall
 from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, MemoryFunctions
 from localmem.models import locate_embedder
-from localmem.prefix import BLOCK_LIMIT, block_text, prefix_at_limits, static_prefix
+from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
 from localmem.reopening import Reopening
 from localmem.summaries import overheads
@@ -179,7 +179,7 @@ def _manner(prompt: str | None, engine: Engine, chosen: ModelConfig | None, sett
 def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: ExitStack) -> Agent:
     preset, speech = manner.preset, manner.speech
     core = Core(store)
-    _add_blocks(store, core, wish.persona, wish.human)
+    _add_blocks(store, core, wish, manner.quoting)
     system = static_prefix(engine.chat_format, wish.functions, preset, speech.format)
     window = Window(engine.n_ctx, overheads(engine, speech.format))
     window.check(prefix_at_limits(engine, core, system, preset))
@@ -214,15 +214,16 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: 
     return agent
 
 
-def _add_blocks(store: Store, core: Core, persona: str | None, human: str | None) -> None:
+def _add_blocks(store: Store, core: Core, wish: _Wish, quoting: bool) -> None:
     """A new agent's blocks; those of an agent that exists are its own, and stay as they are."""
-    given = {"persona": (persona, "personas"), "human": (human, "humans")}
+    room = QUOTED_LIMIT if quoting else BLOCK_LIMIT
+    given = {"persona": (wish.persona, "personas", BLOCK_LIMIT), "human": (wish.human, "humans", room)}
     with store.transaction():
-        for label, (text, folder) in given.items():
+        for label, (text, folder, least) in given.items():
             if label in core:
                 continue
             value = _block_value(text, folder)
-            limit = max(BLOCK_LIMIT, len(value) + BLOCK_LIMIT // 2)
+            limit = max(least, len(value) + BLOCK_LIMIT // 2)
             core.add(label, value, limit=limit, description=_DESCRIPTIONS[label])
 
 

@@ -23,8 +23,8 @@ from localmem.protocols import CallFormat, ChatFormat, Content, Engine, Role
 from localmem.rendering import call_content, core_text
 
 PRESETS = ("compact", "fewshot")
-#: The size of a block that is given no other, in characters.
-BLOCK_LIMIT = 600
+#: The size of a block that is given no other, in characters; and of the user's where sentences are quoted into it.
+BLOCK_LIMIT, QUOTED_LIMIT = 600, 1200
 
 
 @cache

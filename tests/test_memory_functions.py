@@ -203,7 +203,7 @@ def test_no_call_that_the_grammar_allows_fails_in_any_state(home: Path, seed: in
 
 def test_a_quotation_fits_the_smallest_window(home: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        scripted(home, n_ctx=512, name="refused")
+        scripted(home, n_ctx=512, name="refused", quoting=True)
     smallest = int(re.findall(r"--n-ctx (\d+)", str(refused.value))[0])
     rng = random.Random(3)
     agent = scripted(home, n_ctx=smallest, max_steps=4, quoting=True)
@@ -281,6 +281,15 @@ def test_a_line_that_the_message_says_again_is_not_replaced(quoting: Agent) -> N
     functions_of(quoting).begin_turn("Likes tea\nI am Ada.")
     labels = [v["properties"]["block"]["const"] for v in offered(quoting).get("core_memory_replace", [])]
     assert "human" not in labels
+
+
+def test_only_lines_that_share_a_word_with_the_message_are_replaced(quoting: Agent) -> None:
+    quoting.core.set("human", "Likes tea\nI live in Porto.\nMy cat is Figo.")
+    functions_of(quoting).begin_turn("I have moved from Porto to Faro.")
+    (variant,) = offered(quoting)["core_memory_replace"]
+    assert variant["properties"]["old_content"] == {"const": "I live in Porto."}
+    functions_of(quoting).begin_turn("Nothing of that is true any more.")
+    assert len(argument(quoting, "core_memory_replace", "old_content")) == 3
 
 
 @pytest.mark.parametrize("message", ["🎉", "?!", "…"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from localmem.quoting import passages, selections, sentences, whole
+from localmem.quoting import akin, passages, selections, sentences, whole
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,11 @@ def test_a_passage_is_a_sentence_or_up_to_three_neighbours() -> None:
 def test_a_selection_is_up_to_three_lines_in_their_order() -> None:
     assert [*map("".join, selections("abc"))] == ["a", "b", "c", "ab", "ac", "bc", "abc"]
     assert max(map(len, selections("abcd"))) == 3
+
+
+def test_the_lines_that_a_message_is_about_share_a_word_with_it() -> None:
+    lines = ["I live in Porto.", "My brother Tomas works as a vet.", "tea, always"]
+    assert akin(lines, "Tomas has quit, he is a baker now.") == [lines[1]]
+    assert akin(lines, "I have moved: no more Porto, no more brothers.") == lines[:2]
+    assert akin(lines, "Not any more!") == lines
+    assert akin([], "Tomas") == []

@@ -30,7 +30,7 @@ from localmem.events import Event, FunctionCall, Kind, write_call
 from localmem.memory.core import Core
 from localmem.memory.store import Store
 from localmem.opening import Setting, open_agent, open_store
-from localmem.prefix import BLOCK_LIMIT, prompt_text
+from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
 from localmem.quoting import whole
 from training.dictation import DictatedEngine
@@ -138,13 +138,14 @@ class Recorder:
         store = open_store("test", setting)
         self._quotations = Quotations()
         told = scenario.told if self.quoting else ()
+        limit = QUOTED_LIMIT if self.quoting else BLOCK_LIMIT
         human = [self._quotations.told(*line) for line in zip_longest(scenario.human, told, fillvalue="")]
         try:
             core = Core(store)
             persona = scenario.persona or prompt_text("personas/default.txt")
             with store.transaction():
                 core.add("persona", persona, limit=BLOCK_LIMIT, description="who you are")
-                core.add("human", "\n".join(human), limit=BLOCK_LIMIT, description="who the user is")
+                core.add("human", "\n".join(human), limit=limit, description="who the user is")
             if scenario.past:
                 self._seed_past(scenario, store)
         finally:

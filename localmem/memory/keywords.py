@@ -40,7 +40,7 @@ _UNSPACED = re.compile(
 )
 
 #: Words that say nothing about what is sought. They are indexed, and count in a query of nothing else.
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     """
     a about am an and any are as at be been being but by can could did do does doing for from had has have having he
     her hers him his how i if in into is it its just ll me my of on or our ours out s she should so t than that the
@@ -104,7 +104,7 @@ class _Analysis:
         """Any of the terms of `text`; None if it has none."""
         spaced = _spaced(storable(text), query=True)
         words = self._analyzers["words"].analyze(spaced)
-        kept = [word for word in words if word not in _STOP_WORDS] or words
+        kept = [word for word in words if word not in STOP_WORDS] or words
         term, should = self._tantivy.Query.term_query, self._tantivy.Occur.Should
         clauses = []
         for name, analyzer in self._analyzers.items():
