@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from localmem import Kind, ScriptedEngine
 from localmem.cli import console, main
 from localmem.config import Paths
+from localmem.opening import Setting
 
 
 def send(text: str, thought: str = "") -> dict[str, Any]:
@@ -58,8 +60,9 @@ class Line:
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
-    """The command line, whose models are all scripted."""
+    """The command line, whose models are all scripted, in words of their own."""
     made = Line()
+    monkeypatch.setattr("localmem.opening.Setting", partial(Setting, quoting=False))
     monkeypatch.setattr("localmem.engine.load.load_engine", made.load_engine)
     monkeypatch.setattr(console, "ask_to_pull", lambda _entry, _paths=None: tmp_path)
     monkeypatch.setattr("localmem.cli.conversation.check_model", lambda _flags: None)

@@ -124,7 +124,7 @@ def test_a_reply_streams_and_ctrl_c_keeps_the_chat(chat: Callable[..., Any], pat
 def test_several_lines_and_history(chat: Callable[..., Any], paths: Paths) -> None:
     child = chat()
     child.send(f"/block human one{ALT_ENTER}two\r")
-    see(child, re.escape("human is set (7 of 600 characters)"))
+    see(child, re.escape("human is set (7 of 1200 characters)"))
     child.send("\x1b[200~/block persona three\nfour\x1b[201~")  # pasted
     child.send("\r")
     see(child, re.escape("persona is set (10 of 600 characters)"))
