@@ -21,13 +21,9 @@ class Limits:
     result_tokens: int
     count: Callable[[str], int]
 
-    def quotes(self, content: str) -> bool:
-        """Whether a call may quote a text: as it is written in JSON."""
-        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens
-
-    def quotes_a_third(self, content: str) -> bool:
-        """Whether it may quote three of that size."""
-        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens // 3
+    def quotes(self, content: str, *, times: int = 1) -> bool:
+        """Whether a call may quote so many texts of that size, as they are written in JSON."""
+        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens // times
 
     @staticmethod
     def tokens_of(block: Block) -> int:

@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -25,7 +26,7 @@ from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
 from localmem.memory.search import Page
-from localmem.quoting import akin, passages, selections, sentences, whole
+from localmem.quoting import MOST_LINES, akin, contents, passages, sentences, whole
 from localmem.results import shown
 
 #: Signature and description of each, in the order in which the model is told of them.
@@ -79,7 +80,7 @@ class MemoryFunctions:
         self._limits = limits
         self._in_context = in_context
         self._searches: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
-        self._quoting, self._message, self._quotable = quoting, "", list[str]()
+        self._quoting, self._message, self._quotable = quoting, "", dict[str, int]()
         self._made: Counter[str] = Counter()
         self._sought: set[tuple[str, str]] = set()
         self._idle: set[str] = set()
@@ -87,8 +88,8 @@ class MemoryFunctions:
     def begin_turn(self, message: str = "") -> None:
         """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
         self._message = whole(message) if self._quoting else ""
-        cut = (longest(sentence, self._limits.quotes_a_third) for sentence in sentences(self._message))
-        self._quotable = list(dict.fromkeys(sentence.strip() for sentence in cut if sentence.strip()))
+        cut = (longest(each, partial(self._limits.quotes, times=MOST_LINES)) for each in sentences(self._message))
+        self._quotable = {each.strip(): self._limits.count(each) + 1 for each in cut if each.strip()}
         self._made.clear()
         self._sought.clear()
         self._idle.clear()
@@ -115,15 +116,13 @@ class MemoryFunctions:
     def _append_variants(self) -> list[Schema]:
         variants = []
         for block in self._core.blocks():
-            room = self._room(block)
-            contents = self._contents(block, room, self._tokens_left(block))
-            if contents or (room >= _LEAST_ROOM and not self._message):
-                content = one_of(contents) if contents else text(room)
-                variants.append(arguments({"block": {"const": block.label}, "content": content}))
+            left = self._tokens_left(block)
+            room = block.limit - len(block.value) - 1 if left > 0 else 0
+            quoted = self._contents(block, room, left)
+            if quoted or (room >= _LEAST_ROOM and not self._message):
+                new = one_of(quoted) if quoted else text(room)
+                variants.append(arguments({"block": {"const": block.label}, "content": new}))
         return variants
-
-    def _room(self, block: Block) -> int:
-        return block.limit - len(block.value) - 1 if self._tokens_left(block) > 0 else 0
 
     def _tokens_left(self, block: Block) -> int:
         return Limits.tokens_of(block) - self._limits.count(block.value)
@@ -131,9 +130,8 @@ class MemoryFunctions:
     def _contents(self, block: Block, room: int, tokens: int) -> list[str]:
         """What may be quoted in so many characters and tokens, and is not in the block."""
         lines = block.value.split("\n")
-        new = {sentence: self._limits.count(sentence) + 1 for sentence in self._quotable if sentence not in lines}
-        picked = [("\n".join(each), sum(new[sentence] for sentence in each)) for each in selections(list(new))]
-        return [content for content, size in picked if len(content) <= room and size <= tokens]
+        sizes = {sentence: size for sentence, size in self._quotable.items() if sentence not in lines}
+        return contents(sizes, room, tokens)
 
     def _replace_variants(self) -> list[Schema]:
         """A line and what takes its place; quoted, lines akin to the message but none that it says again."""
@@ -145,8 +143,10 @@ class MemoryFunctions:
             lines = [line for line in held if line in meant]
             if lines:
                 room = max(0, block.limit - len(block.value)) + min(map(len, lines))
-                tokens = max(0, self._tokens_left(block)) + min(map(self._limits.count, lines))
-                new = one_of(["", *self._contents(block, room, tokens)]) if self._quotable else text(room, shortest=0)
+                new = text(room, shortest=0)
+                if self._quotable:
+                    tokens = max(0, self._tokens_left(block)) + min(map(self._limits.count, lines))
+                    new = one_of(["", *self._contents(block, room, tokens)])
                 properties = {"block": {"const": block.label}, "old_content": one_of(lines), "new_content": new}
                 variants.append(arguments(properties))
         return variants
@@ -154,7 +154,7 @@ class MemoryFunctions:
     def _query_variants(self, name: str, searched: Sequence[object]) -> list[Schema]:
         """A search of anything, if there is something to find, and further pages of earlier searches."""
         further = self._further_pages(name)
-        left = [passage for passage in passages(self._quotable) if (name, passage) not in self._sought]
+        left = [passage for passage in passages(list(self._quotable)) if (name, passage) not in self._sought]
         if not searched or self._made[name] >= _SEARCHES_A_TURN or (self._message and not left):
             return further
         query = one_of(left) if left else text(_LONGEST_QUERY)

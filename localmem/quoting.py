@@ -7,32 +7,33 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from localmem.memory.keywords import STOP_WORDS
+from localmem.grammar.schema import NO_TEXT
+from localmem.memory.keywords import STOP_WORDS, UNSPACED
 
 #: Between two sentences of a line: white space behind a full stop and the like; none in scripts that write none.
 _BETWEEN = re.compile(r"(?<=[.!?…؟।])\s+|(?<=[.!?…؟।][\"')\]»”’])\s+|(?<=[。！？])\s*")
 _BLANK = re.compile(r"[\x00-\x20\x7f-\x9f]+")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _LETTER = re.compile(r"\w")
 _WORD = re.compile(r"\w+")
-_UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3005-\u9fff\uac00-\ud7af]{3}")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
 _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
+
+#: Sentences that one call may store.
+MOST_LINES = 3
 
 _LEAST_WORD, _STEM = 3, 5  # characters
 _LONGEST = 160  # characters of one sentence; a longer one is taken in parts
 _LONGEST_PASSAGE = 240
 _MOST_NEIGHBOURS = 3
-_MOST_LINES = 3
 _MOST = 8  # sentences; of a longer message the last ones, where people come to the point
 
 
 def whole(message: str) -> str:
     """All of `message`, without control characters but the newline, as no call has others."""
-    return _CONTROL.sub(" ", message.replace("\r\n", "\n")).strip()
+    return NO_TEXT.sub(" ", message.replace("\r\n", "\n")).strip()
 
 
 def sentences(message: str) -> list[str]:
@@ -59,7 +60,7 @@ def _of_line(line: str) -> Iterator[str]:
 def _stands_alone(text: str) -> bool:
     words = [word for word in text.split() if _LETTER.search(word)]
     if len(words) < 2:
-        return bool(_UNSPACED.search(text))
+        return any(len(run) >= _LEAST_WORD for run in UNSPACED.findall(text))
     return not _ABBREVIATED.fullmatch(words[-1])
 
 
@@ -96,5 +97,11 @@ def _runs(quotable: Sequence[str]) -> Iterator[str]:
 
 def selections(quotable: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """What may be stored: up to three of the sentences, a line each, in their order."""
-    for count in range(1, _MOST_LINES + 1):
+    for count in range(1, MOST_LINES + 1):
         yield from combinations(quotable, count)
+
+
+def contents(sizes: Mapping[str, int], room: int, tokens: int) -> list[str]:
+    """The selections of sentences, given with the tokens that each takes as a line, in so much room."""
+    fitting = (each for each in selections(list(sizes)) if sum(map(sizes.__getitem__, each)) <= tokens)
+    return [content for content in map("\n".join, fitting) if len(content) <= room]

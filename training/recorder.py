@@ -294,6 +294,7 @@ class Recorder:
         raise Unfit(f"{expected.found!r} is found by none of {queries}")
 
     def _finds(self, function: str, query: str) -> bool:
+        """Whether a search shows what is to be found, and not what is not."""
         agent, expected = self._agent, self._turn.expected
         assert agent is not None
         if function == "conversation_search":

@@ -20,13 +20,13 @@ from typing import Any
 from localmem.grammar.literal_ends import Done, Open, Outcome, follow_literal
 from localmem.grammar.number_ends import finish_number, fits
 from localmem.grammar.pattern_ends import NoPlan
+from localmem.grammar.schema import NO_TEXT
 from localmem.grammar.shortest import Schema, Shapes, dump, end_of_string, free_key, quoted
 from localmem.grammar.string_ends import matches
 from localmem.protocols import End
 
 Part = Callable[[int], Iterator[Outcome]]  # follows the text from a position on
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
-_NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what TEXT_PATTERN excludes
 _NUMBER = re.compile(r"-?\d*(?:\.\d*)?(?:[eE][-+]?\d*)?")
 
 
@@ -250,7 +250,7 @@ class _Follower:
             return
         so_far = json.loads(self._text[at:stop] + ("" if ends else self._text[stop:] + escape) + '"')
         missing = int(schema.get("minLength", 0)) - len(so_far)
-        if len(so_far) > schema.get("maxLength", len(so_far)) or ("pattern" in schema and _NO_TEXT.search(so_far)):
+        if len(so_far) > schema.get("maxLength", len(so_far)) or ("pattern" in schema and NO_TEXT.search(so_far)):
             return  # another branch's
         if not ends:
             yield Open(escape + "." * missing + '"', (path,), steady=not escape and missing <= 0)

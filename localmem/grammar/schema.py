@@ -6,13 +6,17 @@ added here, to function schemas only; a user's own schema means exactly what it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Schema = dict[str, Any]
 
+_CONTROLS = r"\x00-\x09\x0b-\x1f\x7f-\x9f"
 #: The text that a model may write into a string of a function call: no control characters but the newline.
-TEXT_PATTERN = r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]*$"
+TEXT_PATTERN = f"^[^{_CONTROLS}]*$"
+#: A character that is not in it.
+NO_TEXT = re.compile(f"[{_CONTROLS}]")
 
 MAX_STRING = 2000
 MAX_ITEMS = 16

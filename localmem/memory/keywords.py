@@ -34,7 +34,7 @@ _MOST_TERMS = 256  # of a query; a longer one is a text, and its first words say
 _HEAP = 15_000_000  # bytes; the least that tantivy takes
 
 #: Runs of Thai, Lao, Burmese, Khmer, kana, Han and Hangul: no spaces between words, or none around particles.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
 )
@@ -59,7 +59,7 @@ def _spaced(text: str, *, query: bool) -> str:
         singles = [] if query and pairs else list(characters)
         return f" {' '.join(pairs + singles)} "
 
-    return _UNSPACED.sub(grams, unicodedata.normalize("NFKC", text))
+    return UNSPACED.sub(grams, unicodedata.normalize("NFKC", text))
 
 
 class _Analysis:
