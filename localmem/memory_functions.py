@@ -4,15 +4,14 @@ What a function takes is worked out anew before every step from live state: the 
 them, the days that have messages, further pages only of searches that have them, and for a model that quotes the
 sentences of the message that it answers. So none of them fails on a call which the grammar allows. What cannot help is
 not offered either: a search where there is nothing to find (what is in main context is no hit), or in one turn the same
-search function again and again, or an edit that changed nothing; small models get stuck in these. `page_out` is the
-agent's own affair: only its description is here.
+search function again and again, or an edit that changed nothing; small models get stuck in these. Only a message may be
+answered with a search of the conversation whether or not there is more of it than main context holds: a model cannot
+see that, and should rather be told than guess. `page_out` is the agent's own affair: only its description is here.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -25,9 +24,9 @@ from localmem.limits import Limits
 from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
-from localmem.memory.search import Page
 from localmem.quoting import MOST_LINES, akin, contents, passages, sentences, whole
 from localmem.results import shown
+from localmem.searches import Searches
 
 #: Signature and description of each, in the order in which the model is told of them.
 DESCRIPTIONS: dict[str, str] = {
@@ -45,19 +44,8 @@ NAMES = tuple(signature.partition("(")[0] for signature in DESCRIPTIONS)
 _LEAST_ROOM = 12  # an append into less room than this is no fact
 _LONGEST_QUERY = 120
 _PAGE_SIZE = 4
-_MOST_PAGES = 25
-_SEARCHES_KEPT = 4
 _SEARCHES_A_TURN = 2
 _EVER = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """A search that has further pages."""
-
-    arguments: Mapping[str, str]
-    pages: int
-    newest: int
 
 
 class MemoryFunctions:
@@ -79,36 +67,38 @@ class MemoryFunctions:
         self._core, self._recall, self._archival = core, recall, archival
         self._limits = limits
         self._in_context = in_context
-        self._searches: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
+        self._searches = Searches()
         self._quoting, self._message, self._quotable = quoting, "", dict[str, int]()
-        self._made: Counter[str] = Counter()
-        self._sought: set[tuple[str, str]] = set()
+        self._answers = False
         self._idle: set[str] = set()
 
     def begin_turn(self, message: str = "") -> None:
         """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
-        self._message = whole(message) if self._quoting else ""
+        self._answers, self._message = bool(message), whole(message) if self._quoting else ""
         cut = (longest(each, partial(self._limits.quotes, times=MOST_LINES)) for each in sentences(self._message))
         self._quotable = {each.strip(): self._limits.count(each) + 1 for each in cut if each.strip()}
-        self._made.clear()
-        self._sought.clear()
+        self._searches.begin_turn()
         self._idle.clear()
 
     # -- what the grammar allows now
 
     def variants(self) -> dict[str, list[Schema]]:
         """The argument objects that each function takes now; a function that cannot be called now is left out."""
-        days = self._recall.days(before=min(self._in_context(), default=_EVER))
+        days = self._days_out_of_sight()
         offered = {
             "send_message": [self.send_message_arguments()],
             "core_memory_append": self._append_variants(),
             "core_memory_replace": self._replace_variants(),
-            "conversation_search": self._query_variants("conversation_search", days),
+            "conversation_search": self._query_variants("conversation_search", self._answers or days),
             "conversation_search_date": self._date_variants(days),
             "archival_memory_insert": self._insert_variants(),
-            "archival_memory_search": self._query_variants("archival_memory_search", range(len(self._archival))),
+            "archival_memory_search": self._query_variants("archival_memory_search", len(self._archival)),
         }
         return {name: variants for name, variants in offered.items() if variants and name not in self._idle}
+
+    def _days_out_of_sight(self) -> Sequence[date]:
+        """The days of messages that main context does not hold."""
+        return self._recall.days(before=min(self._in_context(), default=_EVER))
 
     def send_message_arguments(self) -> Schema:
         return arguments({"message": text(self._limits.message_chars)})
@@ -151,11 +141,11 @@ class MemoryFunctions:
                 variants.append(arguments(properties))
         return variants
 
-    def _query_variants(self, name: str, searched: Sequence[object]) -> list[Schema]:
-        """A search of anything, if there is something to find, and further pages of earlier searches."""
-        further = self._further_pages(name)
-        left = [passage for passage in passages(list(self._quotable)) if (name, passage) not in self._sought]
-        if not searched or self._made[name] >= _SEARCHES_A_TURN or (self._message and not left):
+    def _query_variants(self, name: str, useful: object) -> list[Schema]:
+        """A search of anything, where it may be of use, and further pages of earlier searches."""
+        further = self._searches.further_pages(name)
+        left = [passage for passage in passages(list(self._quotable)) if not self._searches.sought(name, passage)]
+        if not useful or self._searches.made[name] >= _SEARCHES_A_TURN or (self._message and not left):
             return further
         query = one_of(left) if left else text(_LONGEST_QUERY)
         return [arguments({"query": query, "page": {"const": 1}}), *further]
@@ -169,20 +159,11 @@ class MemoryFunctions:
 
     def _date_variants(self, days: Sequence[date]) -> list[Schema]:
         name = "conversation_search_date"
-        further = self._further_pages(name)
-        if not days or self._made[name] >= _SEARCHES_A_TURN:
+        further = self._searches.further_pages(name)
+        if not days or self._searches.made[name] >= _SEARCHES_A_TURN:
             return further
         listed = one_of([day.isoformat() for day in days])
         return [arguments({"start_date": listed, "end_date": listed, "page": {"const": 1}}), *further]
-
-    def _further_pages(self, name: str) -> list[Schema]:
-        return [
-            arguments(
-                {key: {"const": value} for key, value in search.arguments.items()}
-                | {"page": one_of(range(2, min(search.pages, _MOST_PAGES) + 1))}
-            )
-            for search in self._searches.get(name, {}).values()
-        ]
 
     # -- what a call does
 
@@ -242,15 +223,19 @@ class MemoryFunctions:
         return Outcome("Stored in archival memory.")
 
     def _conversation_search(self, query: str, page: int) -> Outcome:
-        until = self._until("conversation_search", (query,), page)
+        until = self._searches.until("conversation_search", (query,), page)
         found = self._recall.search(
             query, page=page, page_size=_PAGE_SIZE, until=until, exclude=self._in_context() if until is None else ()
         )
-        self._keep("conversation_search", {"query": query}, found)
-        return shown(found, self._limits.result_tokens, self._limits.count, f"No earlier message matches {query!r}.")
+        self._searches.keep("conversation_search", {"query": query}, found)
+        nothing = f"No earlier message matches {query!r}."
+        if not self._days_out_of_sight():
+            self._idle.add("conversation_search")
+            nothing = "All earlier messages are in main context."
+        return shown(found, self._limits.result_tokens, self._limits.count, nothing)
 
     def _conversation_search_date(self, start_date: str, end_date: str, page: int) -> Outcome:
-        until = self._until("conversation_search_date", (start_date, end_date), page)
+        until = self._searches.until("conversation_search_date", (start_date, end_date), page)
         start, end = sorted((date.fromisoformat(start_date), date.fromisoformat(end_date)))
         found = self._recall.search(
             start=start,
@@ -260,39 +245,20 @@ class MemoryFunctions:
             until=until,
             exclude=self._in_context() if until is None else (),
         )
-        self._keep("conversation_search_date", {"start_date": start_date, "end_date": end_date}, found)
+        self._searches.keep("conversation_search_date", {"start_date": start_date, "end_date": end_date}, found)
         return shown(
             found, self._limits.result_tokens, self._limits.count, "All messages of these days are in main context."
         )
 
     def _archival_search(self, query: str, page: int) -> Outcome:
-        until = self._until("archival_memory_search", (query,), page)
+        until = self._searches.until("archival_memory_search", (query,), page)
         found = self._archival.search(query, page=page, page_size=_PAGE_SIZE, until=until)
-        self._keep("archival_memory_search", {"query": query}, found)
+        self._searches.keep("archival_memory_search", {"query": query}, found)
         return shown(found, self._limits.result_tokens, self._limits.count, f"Nothing stored matches {query!r}.")
-
-    # -- pages
-
-    def _until(self, name: str, key: tuple[str, ...], page: int) -> int | None:
-        """Where the first page was frozen; None for a first page, which is always searched anew."""
-        searches = self._searches.get(name)
-        search = searches.get(key) if searches is not None else None
-        return search.newest if search is not None and page > 1 else None
-
-    def _keep(self, name: str, given: Mapping[str, str], found: Page) -> None:
-        self._made[name] += 1
-        self._sought.add((name, given.get("query", "")))
-        searches = self._searches.setdefault(name, OrderedDict())
-        key = tuple(given.values())
-        searches.pop(key, None)
-        if found.pages > 1:
-            searches[key] = _Search(given, found.pages, found.newest)
-        while len(searches) > _SEARCHES_KEPT:
-            searches.popitem(last=False)
 
     def forget_pages(self) -> None:
         """The head has moved: no search is in the conversation any more."""
-        self._searches.clear()
+        self._searches.forget_pages()
 
 
 def _lines(block: Block, besides: Collection[str]) -> list[str]:

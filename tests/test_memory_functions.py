@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Clock, say, scripted
+from agents import Clock, call, say, scripted
 
 from localmem.agent import Agent
 from localmem.errors import ConfigError
@@ -43,6 +43,7 @@ def test_searches_are_offered_once_there_is_something_to_find(home: Path) -> Non
     clock = Clock()
     with scripted(home, [say("Hi.")], clock=clock) as agent:
         list(agent.send("I like tea."))
+        functions_of(agent).begin_turn()
         assert "conversation_search" not in offered(agent)
         forget(agent)
         assert {"conversation_search", "conversation_search_date"} <= set(offered(agent))
@@ -50,6 +51,17 @@ def test_searches_are_offered_once_there_is_something_to_find(home: Path) -> Non
         assert dates["properties"]["start_date"] == {"const": f"{clock.now.astimezone():%Y-%m-%d}"}
         agent.archival.insert("A long text about tea.")
         assert "archival_memory_search" in offered(agent)
+
+
+def test_a_message_may_be_answered_with_one_search_of_what_is_all_in_sight(home: Path) -> None:
+    given = {"query": "tea", "page": 1}
+    with scripted(home, [call("conversation_search", **given), say("You like it.")]) as agent:
+        events = list(agent.send("Do I like tea?"))
+        assert [e.text for e in events if e.kind is Kind.RESULT] == ["All earlier messages are in main context."]
+        assert "conversation_search" not in offered(agent)
+        functions_of(agent).begin_turn("And coffee?")
+        assert "conversation_search" in offered(agent)
+        assert "conversation_search_date" not in offered(agent)
 
 
 def test_pages_are_offered_only_beside_the_search_that_has_them(home: Path) -> None:

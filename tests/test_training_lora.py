@@ -21,7 +21,7 @@ from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from training.export import export, rows_of_gguf
 from training.records import Record
-from training.train import Plan, Trainer, batches, loss_of, train, with_lora
+from training.train import Plan, Trainer, batches, divergence_of, loss_of, train, with_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -207,6 +207,24 @@ def test_training_lowers_the_loss(tiny: Callable[..., Any], records: list[Record
     assert all(torch.equal(own[name], weight) for name, weight in frozen.items()), "the model itself stays as it is"
 
 
+def test_on_ordinary_text_the_model_is_held_to_what_it_was(
+    tiny: Callable[..., Any], records: list[Record], tmp_path: Path
+) -> None:
+    """Without replay it drifts away; with replay, less."""
+    ordinary, drift = records[:3], []
+    for replay in ([], ordinary):
+        plan = replace(PLAN, steps=40, replay_every=2, replay_weight=30.0)
+        learner = trainer(tiny(plan), tmp_path / str(len(replay)), plan)
+        assert float(divergence_of(learner.model, ordinary)[0].detach()) == pytest.approx(0.0, abs=1e-3), (
+            "a LoRA begins as nothing"
+        )
+        train(learner, records[3:], [], replay, every=1000)
+        total, count = divergence_of(learner.model, ordinary)
+        assert count == sum(len(record.chosen) for record in ordinary)
+        drift.append(float(total.detach()))
+    assert 0 < drift[1] < 0.5 * drift[0]
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny: Callable[..., Any], records: list[Record], tmp_path: Path
 ) -> None:
@@ -217,10 +235,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     stopped = trainer(tiny(), tmp_path / "parts")
     learn = stopped.learn
 
-    def stop(batch: Any) -> float:
+    def stop(batch: Any, **options: Any) -> float:
         if stopped.step == 5:
             raise KeyboardInterrupt
-        return learn(batch)
+        return learn(batch, **options)
 
     stopped.learn = stop  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):

@@ -54,14 +54,18 @@ PRACTICE: dict[Make, float] = WEIGHTS | {
     remember.told: 3.6,
     remember.told_several: 1.2,
     remember.told_in_one_breath: 1.0,
-    remember.in_passing: 2.0,
+    remember.asked_all: 1.2,
+    remember.changed: 3.6,
+    remember.in_passing: 2.2,
     remember.changed_and_asked: 0.7,
     search.told_episode: 2.0,
     search.asked_unknown: 2.2,
-    search.asked_said: 6.0,
+    search.asked_missing: 1.2,
+    search.asked_day: 1.4,
+    search.asked_said: 5.0,
     search.told_and_asked: 1.0,
+    talk.talked: 5.5,
     talk.came_back: 3.0,
-    talk.requested: 6.0,
 }
 
 _PERSONAS = (

@@ -31,7 +31,7 @@ _NAMES = {
 }
 _PATH = re.compile(r"layers\.(\d+)\.(.+?)\.lora_([AB])\.")
 #: Raised when the data or their making change in a way that figures depend on.
-DATA_VERSION = 5
+DATA_VERSION = 6
 
 
 def rows_of_gguf(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:

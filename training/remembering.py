@@ -8,9 +8,10 @@ from training.scenario import Call, Expected, Turn
 from training.texts import fill
 from training.world import Fact, World
 
-# One thought for each kind of turn, each with another first word: that word is the decision, and all that follows it.
+# One thought for each kind of turn. Its first word is the decision for a function, and so one word for all kinds that
+# call the same one in the same sense: split among several, the likeliest decision may lose.
 _SAVE = "New fact; save it."
-_SAVE_SEVERAL = "Several facts; save a line each."
+_SAVE_SEVERAL = "New facts; save a line each."
 _ALL_SAVED = (
     "Thank you, I have saved all of that.",
     "Noted, all of it.",
@@ -22,7 +23,7 @@ _SAVED = "Saved; answer."
 _CHANGE = "Changed; correct the line."
 _CHANGED = "Corrected; answer."
 _FORGET = "Forget it; remove the line."
-_PASSING = "Fact in passing; save it first."
+_PASSING = "New fact in passing; save it first."
 _KNOWN = "Known already; nothing to save."
 
 

@@ -1,10 +1,9 @@
-"""Replay: what the model writes without an adapter, as records to learn from beside the others.
+"""Replay: what the model writes without an adapter, as records on which the adapter is to change nothing.
 
     python -m training.replay --out build/adapter/replay.npz
 
-An adapter that learns one job forgets others. To learn its own earlier words as well holds it near to what it was: at
-temperature 1, the gradient is that of the Kullback-Leibler divergence from the base model. Most of it is prose that
-goes on from a beginning, the rest are answers in the chat template to what users say, alone. Seeded.
+Drawn at temperature 1, so that it is what the model itself takes for ordinary text. Most of it is prose that goes on
+from a beginning, the rest are answers in the chat template to what users say, alone. Seeded.
 """
 
 from __future__ import annotations

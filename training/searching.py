@@ -58,7 +58,7 @@ def told_episode(world: World) -> Turn | None:
     text, reply = world.pick(item["said"], values), world.pick(item["replied"], values)
     expected = Expected("episode", also=(("core_memory_append",),))
     gist = f"The user {fill(item['summary'], values)}"
-    return Turn(text, (say("News; nothing lasting.", reply),), expected, gist=gist)
+    return Turn(text, (say("Talk: news; nothing lasting.", reply),), expected, gist=gist)
 
 
 def asked_said(world: World) -> Turn | None:
@@ -114,31 +114,32 @@ def asked_past(world: World) -> Turn | None:
 
 def asked_missing(world: World) -> Turn | None:
     """A question about what was never said: searched, not found, and said so."""
-    item = world.item("topics") if world.past or world.filler else None
+    item = world.item("topics")
     if item is None:
         return None
     question, _, value, query = _question(world, item, world.texts.draw(item, world.rng))
-    calls = (conversation_search(_PAST, query[0]), say(_NOT_FOUND, world.pick(_NOTHING)))
+    calls = (conversation_search(_PAST, query[0]), _say_nothing(world))
     expected = Expected("missing", ("conversation_search",), query=tuple(query), nothing=True, absent=value)
     return Turn(question, calls, expected)
 
 
 def asked_unknown(world: World) -> Turn | None:
-    """A question about the user that was never answered: searched if there is anything to search, and said so."""
+    """A question about the user that was never answered: searched, not found, and said so."""
     item = world.item("facts")
     if item is None:
         return None
     values = world.texts.draw(item, world.rng)
     question = world.pick(item["ask"], values)
-    if not world.past:
-        reply = world.pick(_NEVER_TOLD)
-        expected = Expected("unknown, nothing to search", nothing=True)
-        return Turn(question, (say("Unknown yet; say so.", reply),), expected)
     queries = (_own_query(question), *(fill(query, values) for query in item["query"]))
-    calls = (conversation_search(_PAST, queries[0]), say(_NOT_FOUND, world.pick(_NOTHING)))
+    calls = (conversation_search(_PAST, queries[0]), _say_nothing(world))
     queries = tuple(query for query in queries if query)
     expected = Expected("unknown", ("conversation_search",), query=queries, nothing=True, absent=values["v"])
     return Turn(question, calls, expected)
+
+
+def _say_nothing(world: World) -> Call:
+    """That a search of the conversation found nothing."""
+    return say(_NOT_FOUND, world.pick(_NOTHING if world.past or world.filler else _NEVER_TOLD))
 
 
 _NEVER_TOLD = (

@@ -12,9 +12,9 @@ from training.texts import Item, Values, fill
 from training.world import World
 
 _NOTHING_TO_SAVE = {
-    "request": "Request; do it.",
-    "question": "Question; answer.",
-    "about_agent": "About me; answer.",
+    "request": "Talk: a request; do it.",
+    "question": "Talk: a question; answer.",
+    "about_agent": "Talk: about me; answer.",
 }
 
 

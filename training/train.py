@@ -2,8 +2,9 @@
 
     python -m training.train --data build/adapter/train.npz --out build/adapter/lora --steps 1000
 
-Only what the model itself is to choose counts: what the grammar forces, nobody has to learn. Weights and activations
-are bfloat16, what is trained has a float32 master copy.
+Only what the model itself is to choose counts: what the grammar forces, nobody has to learn. An adapter that learns one
+job forgets others: so one step in some is on ordinary text (see `replay`), to say of it what the model says without the
+adapter. Weights and activations are bfloat16, what is trained has a float32 master copy.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from training.records import Record, read
 
@@ -29,17 +31,19 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train. `batch` is tokens a step; a record of more than `most` is left out."""
+    """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
+    step in `replay_every` is on that, and counts `replay_weight` times."""
 
     rank: int = 16
     alpha: int = 32
-    dropout: float = 0.0
     learning_rate: float = 8e-4
     warmup: int = 10
     batch: int = 3072
     most: int = 2400
     seed: int = 7
     steps: int = 300
+    replay_every: int = 8
+    replay_weight: float = 3.0
 
 
 def load_base(gguf: Path) -> Any:
@@ -52,11 +56,43 @@ def load_base(gguf: Path) -> Any:
 def with_lora(model: Any, plan: Plan) -> Any:
     """The model with a LoRA on all its linear layers but the vocabulary's."""
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import Linear as LoraLinear
 
-    config = LoraConfig(
-        r=plan.rank, lora_alpha=plan.alpha, lora_dropout=plan.dropout, target_modules="all-linear", bias="none"
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    class Merging(LoraLinear):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Any:
+            if self.disable_adapters:
+                return self.base_layer(x)
+            a, b = self.lora_A["default"].weight, self.lora_B["default"].weight
+            return _Merged.apply(x, self.base_layer.weight, a, b, self.scaling["default"])  # type: ignore[no-untyped-call]
+
+    config = LoraConfig(r=plan.rank, lora_alpha=plan.alpha, target_modules="all-linear", bias="none")
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    for module in adapted.modules():
+        if isinstance(module, LoraLinear):
+            module.__class__ = Merging
+    return adapted
+
+
+class _Merged(torch.autograd.Function):
+    """A linear layer with its LoRA added to its weights, as in the merged file; only the LoRA gets a gradient.
+
+    Next to two more products beside each layer this spares passes over activations, which are far larger than weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        merged = torch.addmm(weight, b, a, alpha=scale)
+        ctx.save_for_backward(x, merged, a, b)
+        ctx.scale = scale
+        return nn.functional.linear(x, merged)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, merged, a, b = ctx.saved_tensors
+        rows, inputs = grad.flatten(0, -2), x.flatten(0, -2)
+        grad_a = (rows @ b).t() @ inputs * ctx.scale
+        grad_b = rows.t() @ (inputs @ a.t()) * ctx.scale
+        return grad @ merged, None, grad_a, grad_b, None
 
 
 # -- batches
@@ -100,19 +136,44 @@ def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     """
     ids, places, weights = tensors(batch)
     base = model.get_base_model()
-    hidden = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
+    hidden = _hidden(base, ids)
     wanted = ids.flatten()[places + 1]
     total = torch.zeros(())
     for start in range(0, len(places), _CHUNK):
         part = slice(start, start + _CHUNK)
-        total = total + torch.utils.checkpoint.checkpoint(
-            _chunk_loss, base.lm_head, hidden[places[part]], wanted[part], weights[part], use_reentrant=False
-        )
+        given = (base.lm_head, hidden[places[part]], wanted[part], weights[part])
+        total = total + checkpoint(_chunk_loss, *given, use_reentrant=False)
     return total, float(weights.sum())
+
+
+def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
+    """The sum of the Kullback-Leibler divergences of the model from itself without the LoRA, in nats, at each choice of
+    the records; how many these are."""
+    ids, places, _ = tensors(batch)
+    base = model.get_base_model()
+    with torch.no_grad(), model.disable_adapter():
+        before = _hidden(base, ids)
+    hidden = _hidden(base, ids)
+    total = torch.zeros(())
+    for start in range(0, len(places), _CHUNK):
+        part = places[start : start + _CHUNK]
+        total = total + checkpoint(_chunk_divergence, base.lm_head, hidden[part], before[part], use_reentrant=False)
+    return total, float(len(places))
+
+
+def _hidden(base: Any, ids: Tensor) -> Tensor:
+    """The last hidden states, of shape (records * longest, width)."""
+    states: Tensor = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
+    return states
 
 
 def _chunk_loss(head: nn.Module, hidden: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     return nn.functional.cross_entropy(head(hidden).float(), wanted, reduction="none") @ weights
+
+
+def _chunk_divergence(head: nn.Module, hidden: Tensor, before: Tensor) -> Tensor:
+    now, then = (head(states).float().log_softmax(-1) for states in (hidden, before))
+    return nn.functional.kl_div(now, then, reduction="sum", log_target=True)
 
 
 # -- training
@@ -129,11 +190,11 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
 
-    def learn(self, batch: Sequence[Record]) -> float:
-        """One step; the weighted mean loss of a token, in nats."""
+    def learn(self, batch: Sequence[Record], *, replayed: bool = False) -> float:
+        """One step; the weighted mean loss of a token, or the mean divergence of ordinary text, in nats."""
         begun = time.monotonic()
-        total, count = loss_of(self.model, batch)
-        torch.autograd.backward(total / count)
+        total, count = (divergence_of if replayed else loss_of)(self.model, batch)
+        torch.autograd.backward(total / count * (self.plan.replay_weight if replayed else 1.0))
         for name, weight in self.weights.items():
             assert weight.grad is not None
             self.master[name].grad, weight.grad = weight.grad.float(), None
@@ -202,18 +263,27 @@ class Trainer:
         return sum(float(total) for total, _ in sums) / sum(count for _, count in sums)
 
 
-def train(trainer: Trainer, records: Sequence[Record], dev: Sequence[Record], *, every: int = 40) -> None:
+def train(
+    trainer: Trainer,
+    records: Sequence[Record],
+    dev: Sequence[Record],
+    replay: Sequence[Record] = (),
+    *,
+    every: int = 40,
+) -> None:
     """All steps of the plan that are not done yet."""
     plan = trainer.plan
-    for number, batch in enumerate(batches(records, plan)):
+    tasks, texts = batches(records, plan), batches(replay, plan) if replay else None
+    for number in range(plan.steps):
+        replayed = texts is not None and number % plan.replay_every == plan.replay_every - 1
+        batch = next(texts if texts is not None and replayed else tasks)
         if number < trainer.step:
             continue
-        if trainer.step >= plan.steps:
-            break
-        loss = trainer.learn(batch)
-        if trainer.step % 5 == 0:
+        loss = trainer.learn(batch, replayed=replayed)
+        if trainer.step % 5 == 0 or replayed:
             rest = trainer.seconds / trainer.step * (plan.steps - trainer.step)
-            print(f"step {trainer.step}/{plan.steps} loss {loss:.4f} rest {rest / 60:.0f} min", flush=True)
+            what = "divergence" if replayed else "loss"
+            print(f"step {trainer.step}/{plan.steps} {what} {loss:.4f} rest {rest / 60:.0f} min", flush=True)
         if trainer.step % every == 0 or trainer.step == plan.steps:
             trainer.save()
             if dev:
@@ -234,17 +304,24 @@ def main() -> None:
     plan = Plan(
         rank=options.rank, alpha=2 * options.rank, learning_rate=options.rate, steps=options.steps, seed=options.seed
     )
-    trainer = Trainer(with_lora(load_base(base_file()), plan), plan, options.out)
+    model = with_lora(load_base(base_file()), plan)
+    for layer in model.get_base_model().model.layers:
+        layer.compile(dynamic=True)  # each by itself: they are alike, and so one compilation serves all
+    trainer = Trainer(model, plan, options.out)
     if options.begin_with is not None:
         trainer.begin_with(options.begin_with)
     trainer.restore()
     dev = read(options.dev)[: options.dev_records] if options.dev else []
-    train(trainer, [record for file in options.data for record in read(file)], dev)
+    replay = read(options.replay) if options.replay else []
+    train(trainer, [record for file in options.data for record in read(file)], dev, replay)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of records to learn from")
+    parser.add_argument(
+        "--replay", type=Path, help="records of ordinary text, of which to say what the base model says"
+    )
     parser.add_argument("--dev", type=Path, help="records to watch the loss on")
     parser.add_argument("--dev-records", type=int, default=24)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the LoRA; an unfinished one goes on")
