@@ -69,12 +69,14 @@ class MemoryFunctions:
         self._in_context = in_context
         self._searches = Searches()
         self._quoting, self._message, self._quotable = quoting, "", dict[str, int]()
+        #: Whether a message began the turn, and what it asks may still be sought.
         self._answers = False
         self._idle: set[str] = set()
 
     def begin_turn(self, message: str = "") -> None:
         """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
-        self._answers, self._message = bool(message), whole(message) if self._quoting else ""
+        self._answers = bool(message)
+        self._message = whole(message) if self._quoting else ""
         cut = (longest(each, partial(self._limits.quotes, times=MOST_LINES)) for each in sentences(self._message))
         self._quotable = {each.strip(): self._limits.count(each) + 1 for each in cut if each.strip()}
         self._searches.begin_turn()
@@ -89,10 +91,10 @@ class MemoryFunctions:
             "send_message": [self.send_message_arguments()],
             "core_memory_append": self._append_variants(),
             "core_memory_replace": self._replace_variants(),
-            "conversation_search": self._query_variants("conversation_search", self._answers or days),
+            "conversation_search": self._query_variants("conversation_search", self._answers or bool(days)),
             "conversation_search_date": self._date_variants(days),
             "archival_memory_insert": self._insert_variants(),
-            "archival_memory_search": self._query_variants("archival_memory_search", len(self._archival)),
+            "archival_memory_search": self._query_variants("archival_memory_search", len(self._archival) > 0),
         }
         return {name: variants for name, variants in offered.items() if variants and name not in self._idle}
 
@@ -141,7 +143,7 @@ class MemoryFunctions:
                 variants.append(arguments(properties))
         return variants
 
-    def _query_variants(self, name: str, useful: object) -> list[Schema]:
+    def _query_variants(self, name: str, useful: bool) -> list[Schema]:
         """A search of anything, where it may be of use, and further pages of earlier searches."""
         further = self._searches.further_pages(name)
         left = [passage for passage in passages(list(self._quotable)) if not self._searches.sought(name, passage)]
@@ -224,15 +226,14 @@ class MemoryFunctions:
 
     def _conversation_search(self, query: str, page: int) -> Outcome:
         until = self._searches.until("conversation_search", (query,), page)
+        if until is None and not self._days_out_of_sight():
+            self._answers = False  # told once; after a page-out there is something to find
+            return Outcome("All earlier messages are in main context.", search=True)
         found = self._recall.search(
             query, page=page, page_size=_PAGE_SIZE, until=until, exclude=self._in_context() if until is None else ()
         )
         self._searches.keep("conversation_search", {"query": query}, found)
-        nothing = f"No earlier message matches {query!r}."
-        if not self._days_out_of_sight():
-            self._idle.add("conversation_search")
-            nothing = "All earlier messages are in main context."
-        return shown(found, self._limits.result_tokens, self._limits.count, nothing)
+        return shown(found, self._limits.result_tokens, self._limits.count, f"No earlier message matches {query!r}.")
 
     def _conversation_search_date(self, start_date: str, end_date: str, page: int) -> Outcome:
         until = self._searches.until("conversation_search_date", (start_date, end_date), page)

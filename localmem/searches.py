@@ -23,7 +23,7 @@ class _Search:
 
 
 class Searches:
-    """The last searches by each function."""
+    """What a turn has sought, and the pages of the last searches by each function."""
 
     def __init__(self) -> None:
         self._kept: dict[str, OrderedDict[tuple[str, ...], _Search]] = {}
@@ -41,7 +41,7 @@ class Searches:
         return (name, query) in self._sought
 
     def keep(self, name: str, given: Mapping[str, str], found: Page) -> None:
-        """Take a search down, and what it found."""
+        """Note a search that was made, and its pages."""
         self.made[name] += 1
         self._sought.add((name, given.get("query", "")))
         searches = self._kept.setdefault(name, OrderedDict())

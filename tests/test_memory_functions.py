@@ -32,18 +32,18 @@ def forget(agent: Agent) -> None:
         list(agent.summarize())
 
 
-def test_a_new_agent_is_offered_no_search(home: Path) -> None:
+def test_before_the_first_message_no_search_is_offered(home: Path) -> None:
     with scripted(home) as agent:
         assert set(offered(agent)) == {
             "send_message", "core_memory_append", "core_memory_replace", "archival_memory_insert",
         }  # fmt: skip
 
 
-def test_searches_are_offered_once_there_is_something_to_find(home: Path) -> None:
+def test_without_a_message_searches_are_offered_once_there_is_something_to_find(home: Path) -> None:
     clock = Clock()
-    with scripted(home, [say("Hi.")], clock=clock) as agent:
+    with scripted(home, [say("Hi."), say("All is quiet.")], clock=clock) as agent:
         list(agent.send("I like tea."))
-        functions_of(agent).begin_turn()
+        list(agent.heartbeat())
         assert "conversation_search" not in offered(agent)
         forget(agent)
         assert {"conversation_search", "conversation_search_date"} <= set(offered(agent))
@@ -59,9 +59,18 @@ def test_a_message_may_be_answered_with_one_search_of_what_is_all_in_sight(home:
         events = list(agent.send("Do I like tea?"))
         assert [e.text for e in events if e.kind is Kind.RESULT] == ["All earlier messages are in main context."]
         assert "conversation_search" not in offered(agent)
-        functions_of(agent).begin_turn("And coffee?")
-        assert "conversation_search" in offered(agent)
-        assert "conversation_search_date" not in offered(agent)
+        forget(agent)
+        assert "conversation_search" in offered(agent), "now there is something to find"
+
+
+def test_a_quoting_agent_seeks_the_message_itself_once(quoting: Agent) -> None:
+    functions_of(quoting).begin_turn("Do I like tea?")
+    assert argument(quoting, "conversation_search", "query") == ["Do I like tea?"]
+    functions_of(quoting).call("conversation_search", {"query": "Do I like tea?", "page": 1})
+    assert "conversation_search" not in offered(quoting)
+    functions_of(quoting).begin_turn("And coffee?")
+    assert "conversation_search" in offered(quoting)
+    assert "conversation_search_date" not in offered(quoting)
 
 
 def test_pages_are_offered_only_beside_the_search_that_has_them(home: Path) -> None:

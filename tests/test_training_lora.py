@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from training.export import export, rows_of_gguf
+from training.lora import MergedLinear, with_lora
 from training.records import Record
-from training.train import Plan, Trainer, batches, divergence_of, loss_of, train, with_lora
+from training.train import Plan, Trainer, batches, divergence_of, loss_of, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -63,7 +64,7 @@ def test_llama_cpp_reads_an_exported_adapter_as_it_was_trained(
     """Of all linear layers, at random: the logits are peft's but for what llama.cpp's arithmetic costs."""
     monkeypatch.setattr("training.export.base_file", lambda: wheel_path)
     torch.manual_seed(1)
-    adapted = with_lora(copy.deepcopy(bundled), Plan(rank=2, alpha=4))
+    adapted = with_lora(copy.deepcopy(bundled), rank=2, alpha=4)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
@@ -110,7 +111,8 @@ def tiny() -> Callable[..., Any]:
         torch.manual_seed(3)
         sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
-        return with_lora(LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2)), plan)
+        model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2))
+        return with_lora(model, rank=plan.rank, alpha=plan.alpha)
 
     return make
 
@@ -195,6 +197,46 @@ def trainer(model: Any, out: Path, plan: Plan = PLAN) -> Trainer:
     return made
 
 
+def test_the_gradient_of_merged_weights_is_the_loras() -> None:
+    torch.manual_seed(2)
+    x, a, b = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, 5), (2, 5), (4, 2)))
+    weight = torch.randn(4, 5, dtype=torch.float64)
+    merged = lambda *given: MergedLinear.apply(given[0], weight, *given[1:], 2.0)  # type: ignore[no-untyped-call]  # noqa: E731
+    assert torch.autograd.gradcheck(merged, (x, a, b))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_merged_layer_is_pefts(tiny: Callable[..., Any], dtype: torch.dtype, close: float) -> None:
+    """Its output, and both gradients."""
+    layer = tiny().to(dtype).get_base_model().model.layers[0].mlp.up_proj
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    torch.nn.init.normal_(b, std=0.2)
+    x = torch.randn(2, 7, 64, dtype=dtype)
+    ours, theirs = layer(x), type(layer).__mro__[1].forward(layer, x)
+    for mine, wanted in zip(_with_grads(ours, a, b), _with_grads(theirs, a, b), strict=True):
+        assert float((mine - wanted).norm() / wanted.norm()) < close
+
+
+def _with_grads(out: torch.Tensor, *given: torch.Tensor) -> list[torch.Tensor]:
+    weight = torch.linspace(-1, 1, out.numel()).reshape(out.shape).to(out.dtype)
+    return [part.float() for part in (out.detach(), *torch.autograd.grad((out * weight).sum(), given))]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of what its own tracing does
+def test_layers_compile_to_the_same_step(tiny: Callable[..., Any], records: list[Record], tmp_path: Path) -> None:
+    """Traced as for training; what the compiler makes of it is torch's affair."""
+    losses = []
+    for compiled in (False, True):
+        model = tiny()
+        for layer in model.get_base_model().model.layers if compiled else ():
+            layer.compile(backend="aot_eager", dynamic=True)
+        learner = trainer(model, tmp_path / str(compiled))
+        losses.append(
+            [learner.learn(records[:2]), learner.learn(records[2:4], replayed=True), learner.measured(records)]
+        )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-4)
+
+
 def test_training_lowers_the_loss(tiny: Callable[..., Any], records: list[Record], tmp_path: Path) -> None:
     plan = replace(PLAN, steps=60)
     learner = trainer(tiny(plan), tmp_path, plan)
@@ -210,15 +252,15 @@ def test_training_lowers_the_loss(tiny: Callable[..., Any], records: list[Record
 def test_on_ordinary_text_the_model_is_held_to_what_it_was(
     tiny: Callable[..., Any], records: list[Record], tmp_path: Path
 ) -> None:
-    """Without replay it drifts away; with replay, less."""
+    """The same steps with and without weight on it."""
     ordinary, drift = records[:3], []
-    for replay in ([], ordinary):
-        plan = replace(PLAN, steps=40, replay_every=2, replay_weight=30.0)
-        learner = trainer(tiny(plan), tmp_path / str(len(replay)), plan)
+    for weight in (0.0, 30.0):
+        plan = replace(PLAN, steps=40, replay_every=2, replay_weight=weight)
+        learner = trainer(tiny(plan), tmp_path / str(weight), plan)
         assert float(divergence_of(learner.model, ordinary)[0].detach()) == pytest.approx(0.0, abs=1e-3), (
             "a LoRA begins as nothing"
         )
-        train(learner, records[3:], [], replay, every=1000)
+        train(learner, records[3:], [], ordinary, every=1000)
         total, count = divergence_of(learner.model, ordinary)
         assert count == sum(len(record.chosen) for record in ordinary)
         drift.append(float(total.detach()))
@@ -229,10 +271,11 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny: Callable[..., Any], records: list[Record], tmp_path: Path
 ) -> None:
     """Bit for bit, from the last state that was saved."""
-    whole = trainer(tiny(), tmp_path / "whole")
-    train(whole, records, records[:2], every=2)
+    plan = replace(PLAN, replay_every=2)
+    whole = trainer(tiny(), tmp_path / "whole", plan)
+    train(whole, records, records[:2], records[:3], every=2)
 
-    stopped = trainer(tiny(), tmp_path / "parts")
+    stopped = trainer(tiny(), tmp_path / "parts", plan)
     learn = stopped.learn
 
     def stop(batch: Any, **options: Any) -> float:
@@ -242,10 +285,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
 
     stopped.learn = stop  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, records, records[:2], every=2)
-    again = trainer(tiny(), tmp_path / "parts")
+        train(stopped, records, records[:2], records[:3], every=2)
+    again = trainer(tiny(), tmp_path / "parts", plan)
     assert again.step == 4
-    train(again, records, records[:2], every=2)
+    train(again, records, records[:2], records[:3], every=2)
     assert again.step == whole.step == 6
     assert all(torch.equal(again.weights[name], weight) for name, weight in whole.weights.items())
     assert all(torch.equal(again.master[name], weight) for name, weight in whole.master.items())

@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from training.export import DATA_VERSION
 
@@ -29,16 +31,18 @@ def main() -> None:
     if not replay.exists():
         _run("training.replay", "--out", str(replay))
     given = ["--data", str(about["train"]), "--replay", str(replay), "--dev", str(about["dev"])]
-    _run("training.train", *given, "--steps", str(options.steps), "--out", str(folder / "lora"))
+    lora = folder / f"lora-{DATA_VERSION}-{options.scenarios}"
+    _run("training.train", *given, "--steps", str(options.steps), "--out", str(lora), environment=_ALLOCATOR)
     facts = folder / "about.json"
     facts.write_text(json.dumps({"data.scenarios": str(options.scenarios)}), encoding="utf-8")
-    _run("training.export", str(folder / "lora" / "state.pt"), str(folder / "adapter.gguf"), "--about", str(facts))
+    _run("training.export", str(lora / "state.pt"), str(folder / "adapter.gguf"), "--about", str(facts))
     print(
         f"The adapter is {folder / 'adapter.gguf'}. Judge it before it takes the place of the one in localmem/adapters."
     )
 
 
-#: glibc maps large blocks anew each time, and each page of them is faulted in again: a fifth of a training step.
+#: glibc maps large blocks anew each time, and each page of them is faulted in again: a fifth of a training step. So it
+#: keeps what it has until the process ends.
 _ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
@@ -47,9 +51,10 @@ _ALLOCATOR = {
 }
 
 
-def _run(module: str, *arguments: str) -> None:
-    """A step in a process of its own, which gives its memory back."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], env=_ALLOCATOR | os.environ, check=False)
+def _run(module: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    """A step in a process of its own, which gives its memory back. What the user's environment says goes first."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env={**environment, **os.environ}, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 

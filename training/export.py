@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.train import base_file
+from training.lora import base_file
 
 _NAMES = {
     "self_attn.q_proj": "attn_q",

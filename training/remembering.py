@@ -8,8 +8,8 @@ from training.scenario import Call, Expected, Turn
 from training.texts import fill
 from training.world import Fact, World
 
-# One thought for each kind of turn. Its first word is the decision for a function, and so one word for all kinds that
-# call the same one in the same sense: split among several, the likeliest decision may lose.
+# One thought for each kind of turn. Its first word is the decision, and so one word for all kinds that are decided the
+# same way: split among several, the likeliest decision may lose.
 _SAVE = "New fact; save it."
 _SAVE_SEVERAL = "New facts; save a line each."
 _ALL_SAVED = (

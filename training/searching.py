@@ -139,7 +139,7 @@ def asked_unknown(world: World) -> Turn | None:
 
 def _say_nothing(world: World) -> Call:
     """That a search of the conversation found nothing."""
-    return say(_NOT_FOUND, world.pick(_NOTHING if world.past or world.filler else _NEVER_TOLD))
+    return say(_NOT_FOUND, world.pick(_NOTHING if world.past else _NEVER_TOLD))
 
 
 _NEVER_TOLD = (
