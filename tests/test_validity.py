@@ -99,11 +99,11 @@ def run(agent: Agent, monkeypatch: pytest.MonkeyPatch, generations: int) -> Coun
     return seen
 
 
-def test_40_hot_generations_of_a_random_model(
+def test_60_hot_generations_of_a_random_model(
     home: Path, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with agent_on(home, hot(tiny_model_path)) as agent:
-        seen = run(agent, monkeypatch, 40)
+        seen = run(agent, monkeypatch, 60)
         agent.engine.close()
     assert set(seen) >= set(NAMES) - {"page_out"}
 
