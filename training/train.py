@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,7 @@ def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     base = model.get_base_model()
     hidden = _hidden(base, ids)
     wanted = ids.flatten()[places + 1]
-    total = torch.zeros(())
-    for start in range(0, len(places), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        given = (base.lm_head, hidden[places[part]], wanted[part], weights[part])
-        total = total + checkpoint(_chunk_loss, *given, use_reentrant=False)
-    return total, float(weights.sum())
+    return _summed(_chunk_loss, base.lm_head, hidden[places], wanted, weights), float(weights.sum())
 
 
 def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
@@ -109,17 +104,21 @@ def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     with torch.no_grad(), model.disable_adapter():
         before = _hidden(base, ids)
     hidden = _hidden(base, ids)
-    total = torch.zeros(())
-    for start in range(0, len(places), _CHUNK):
-        at = places[start : start + _CHUNK]
-        total = total + checkpoint(_chunk_divergence, base.lm_head, hidden[at], before[at], use_reentrant=False)
-    return total, float(len(places))
+    return _summed(_chunk_divergence, base.lm_head, hidden[places], before[places]), float(len(places))
 
 
 def _hidden(base: Any, ids: Tensor) -> Tensor:
     """The last hidden states, of shape (records * longest, width)."""
     states: Tensor = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
     return states
+
+
+def _summed(chunk: Callable[..., Tensor], head: nn.Module, *rows: Tensor) -> Tensor:
+    """The sum of what `chunk` makes of the head and of so many of `rows` at a time, whose logits alone exist then."""
+    total = torch.zeros(())
+    for parts in zip(*(torch.split(row, _CHUNK) for row in rows), strict=True):
+        total = total + checkpoint(chunk, head, *parts, use_reentrant=False)
+    return total
 
 
 def _chunk_loss(head: nn.Module, hidden: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
