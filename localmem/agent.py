@@ -20,7 +20,6 @@ from localmem.edits import BlockEdits
 from localmem.errors import ConfigError, ContextError
 from localmem.events import TRIGGERS, Event, Kind
 from localmem.extracting import Asking, extract
-from localmem.functions import Function
 from localmem.generating import Caller, OnText, Speech
 from localmem.memory.archival import Archival
 from localmem.memory.core import Core
@@ -34,6 +33,7 @@ from localmem.protocols import Engine
 from localmem.rendering import login_text
 from localmem.reopening import Reopening
 from localmem.steps import Steps
+from localmem.user_functions import UserFunctions
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Parts:
     engine: Engine
     context: MainContext
     memory_functions: MemoryFunctions
-    functions: Sequence[Function]
+    functions: UserFunctions
     system: Sequence[int]
     preset: str
     speech: Speech

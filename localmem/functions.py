@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union
 
 from localmem.errors import ConfigError, FunctionError
-from localmem.grammar.schema import Schema, arguments, bounded
+from localmem.grammar.schema import Schema, arguments, bounded, quoted
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -51,9 +51,15 @@ class Function:
         shown = (f"{name}?" if name in self.optional else name for name in self.parameters)
         return f"{self.name}({', '.join(shown)})"
 
-    def variants(self) -> list[Schema]:
-        """The argument objects that it takes."""
-        return [arguments(self.parameters, optional=self.optional)]
+    @property
+    def subject(self) -> str:
+        """What it is for, in words that can be compared with a message."""
+        return " ".join((self.name, self.description, *self.parameters)).replace("_", " ")
+
+    def variants(self, quotable: Sequence[str] = ()) -> list[Schema]:
+        """The argument objects that it takes; its texts are some of `quotable`, if there are any."""
+        parameters = {name: quoted(schema, quotable) for name, schema in self.parameters.items()}
+        return [arguments(parameters, optional=self.optional)]
 
     def call(self, given: Mapping[str, Any]) -> Outcome:
         """Run it. Only its own exception makes a failed outcome."""

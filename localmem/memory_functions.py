@@ -24,7 +24,7 @@ from localmem.limits import Limits
 from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
 from localmem.memory.recall import Recall
-from localmem.quoting import MOST_LINES, akin, contents, passages, sentences, whole
+from localmem.quoting import MOST_LINES, Likeness, akin, contents, nearest, passages, sentences, unknown, whole
 from localmem.results import shown
 from localmem.searches import Searches
 
@@ -46,12 +46,14 @@ _LONGEST_QUERY = 120
 _PAGE_SIZE = 4
 _SEARCHES_A_TURN = 2
 _EVER = 2**62
+_WITHIN = 0.1  # by how much less than the most alike line another may be alike to the message
 
 
 class MemoryFunctions:
     """The built-in functions of one agent. `in_context` gives the ids of the events in main context.
 
-    With `quoting`, what is stored and sought in a turn that a message began is quoted from it.
+    With `quoting`, what is stored and sought in a turn that a message began is quoted from it, and the lines that it
+    may correct are those nearest to it in meaning, by `likeness`.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class MemoryFunctions:
         in_context: Callable[[], Collection[int]],
         *,
         quoting: bool = False,
+        likeness: Likeness = unknown,
     ) -> None:
         self._core, self._recall, self._archival = core, recall, archival
         self._limits = limits
-        self._in_context = in_context
+        self._in_context, self._likeness = in_context, likeness
         self._searches = Searches()
         self._quoting, self._message, self._quotable = quoting, "", dict[str, int]()
         #: Whether a message began the turn, and what it asks may still be sought.
@@ -126,11 +129,11 @@ class MemoryFunctions:
         return contents(sizes, room, tokens)
 
     def _replace_variants(self) -> list[Schema]:
-        """A line and what takes its place; quoted, lines akin to the message but none that it says again."""
+        """A line and what takes its place; quoted, lines near to the message but none that it says again."""
         variants = []
         among = self._core.blocks() if self._quotable or not self._message else []
         blocks = {block: _lines(block, self._quotable) for block in among}
-        meant = akin(list(chain.from_iterable(blocks.values())), self._message)
+        meant = self._meant(list(dict.fromkeys(chain.from_iterable(blocks.values()))))
         for block, held in blocks.items():
             lines = [line for line in held if line in meant]
             if lines:
@@ -142,6 +145,13 @@ class MemoryFunctions:
                 properties = {"block": {"const": block.label}, "old_content": one_of(lines), "new_content": new}
                 variants.append(arguments(properties))
         return variants
+
+    def _meant(self, lines: Sequence[str]) -> Sequence[str]:
+        """The lines that the message may be about: by meaning, or by their words until there is an embedder."""
+        if not self._message or len(lines) < 2:
+            return lines
+        alike = self._likeness(self._message, lines)
+        return akin(lines, self._message) if alike is None else nearest(lines, alike, _WITHIN)
 
     def _query_variants(self, name: str, useful: bool) -> list[Schema]:
         """A search of anything, where it may be of use, and further pages of earlier searches."""

@@ -30,6 +30,7 @@ from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, block_text, prefix_at_lim
 from localmem.protocols import Embedder, Engine
 from localmem.reopening import Reopening
 from localmem.summaries import overheads
+from localmem.user_functions import UserFunctions
 from localmem.window import Window
 
 _DESCRIPTIONS = {"persona": "who you are", "human": "who the user is"}
@@ -193,7 +194,8 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: 
         result_tokens=window.result - 16,
         count=lambda text: len(engine.vocabulary.tokenize(text)),
     )
-    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events, quoting=manner.quoting)
+    quoting: dict[str, Any] = {"quoting": manner.quoting, "likeness": indexer.likeness}
+    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events, **quoting)
     parts = Parts(
         store,
         core,
@@ -203,7 +205,7 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: 
         engine,
         context,
         memory_functions,
-        wish.functions,
+        UserFunctions(wish.functions, **quoting),
         system,
         preset,
         speech,

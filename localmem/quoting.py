@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
 
 from localmem.grammar.schema import NO_TEXT
 from localmem.memory.keywords import STOP_WORDS, UNSPACED
@@ -21,6 +24,9 @@ _WORD = re.compile(r"\w+")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
 _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
 
+#: Marks around words that are no part of them.
+_OPENING, _CLOSING = "\"'([{<“‘«„*", "\"')]}>”’»*,.;:!?…"
+
 #: Sentences that one call may store.
 MOST_LINES = 3
 
@@ -28,7 +34,16 @@ _LEAST_WORD, _STEM = 3, 5  # characters
 _LONGEST = 160  # characters of one sentence; a longer one is taken in parts
 _LONGEST_PASSAGE = 240
 _MOST_NEIGHBOURS = 3
+_MOST_WORDS, _LONGEST_PHRASE = 60, 12  # words
 _MOST = 8  # sentences; of a longer message the last ones, where people come to the point
+
+
+#: How much each of some texts is alike to a text in meaning, by the cosine of their vectors; None if nobody knows yet.
+Likeness = Callable[[str, Sequence[str]], Sequence[float] | NDArray[np.float32] | None]
+
+
+def unknown(text: str, others: Sequence[str]) -> None:
+    """The Likeness of who has no embedder."""
 
 
 def whole(message: str) -> str:
@@ -82,6 +97,31 @@ def _content_words(text: str) -> set[str]:
 def _same(one: str, other: str) -> bool:
     """Whether two words are equal, or so alike at their beginnings that one may be a form of the other."""
     return one == other or (min(len(one), len(other)) >= _STEM and one[:_STEM] == other[:_STEM])
+
+
+def nearest(texts: Sequence[str], alike: Sequence[float] | NDArray[np.float32], within: float) -> list[str]:
+    """Those of `texts` that are as much `alike` to the message as the most alike of them, or by so much less.
+
+    Of 103 corrections in composed conversations, the line meant is among these in 102 at 0.1, and 1.1 lines are left.
+    """
+    least = max(alike, default=0.0) - within
+    return [text for text, cosine in zip(texts, alike, strict=True) if cosine >= least]
+
+
+def phrases(message: str) -> list[str]:
+    """What a function may be given out of `message`: up to twelve neighbouring words, without the marks around them.
+
+    Its sentences and the whole of it too; of a long message the last words. None in scripts without spaces.
+    """
+    message = whole(message)
+    if UNSPACED.search(message):
+        return []
+    words = message.split()[-_MOST_WORDS:]
+    ends = ((start, end) for start in range(len(words)) for end in range(start + 1, start + 1 + _LONGEST_PHRASE))
+    runs = [" ".join(words[start:end]) for start, end in ends if end <= len(words)]
+    bare = [each.lstrip(_OPENING).rstrip(_CLOSING) for each in (*runs, *sentences(message), message)]
+    owners = [each[:-2] for each in bare if each.endswith(("'s", "’s"))]
+    return [each for each in dict.fromkeys([*bare, *owners, *sentences(message), message]) if _LETTER.search(each)]
 
 
 def passages(quotable: Sequence[str]) -> list[str]:

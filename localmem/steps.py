@@ -6,7 +6,7 @@ back; if the process dies meanwhile, its outcome is recorded as unknown at the n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from localmem.grammar.schema import Schema
 from localmem.memory.store import Store
 from localmem.memory_functions import MemoryFunctions
 from localmem.paging import Paging
+from localmem.user_functions import UserFunctions
 
 _CUT_MARK = " [cut]"
 _TOO_LONG = Outcome("Not done: the call was too long. Think shorter and call again.")
@@ -31,13 +32,13 @@ class Steps:
         self,
         store: Store,
         memory_functions: MemoryFunctions,
-        functions: Sequence[Function],
+        functions: UserFunctions,
         caller: Caller,
         paging: Paging,
     ) -> None:
         self._store = store
         self._built_in = memory_functions
-        self._functions = {function.name: function for function in functions}
+        self._functions = functions
         self._caller = caller
         self._paging = paging
         self._turn = 0
@@ -48,7 +49,9 @@ class Steps:
         self._turn = trigger.id
         self._shown = []
         said = trigger.text[: trigger.details.get("shown_chars")]
-        self._built_in.begin_turn(said if trigger.kind is Kind.USER else "")
+        message = said if trigger.kind is Kind.USER else ""
+        self._built_in.begin_turn(message)
+        self._functions.begin_turn(message)
 
     def take(self, *, must_send: bool, on_text: OnText | None) -> tuple[list[Event], bool]:
         """One step: its committed events, and whether it ended the turn."""
@@ -57,21 +60,21 @@ class Steps:
         )
         if written.call is None:
             return self._interrupted(written), True
+        self._functions.called()
         name = written.call.function
         if name == "page_out" and written.cuts <= {"$.arguments.summary"}:
             return self._paging.called(written, self._turn), False
         if name == "send_message":
             return self._send(written, written.call), True
-        if name in self._functions:
-            return self._run_user_function(written, written.call, self._functions[name])
+        if (function := self._functions.get(name)) is not None:
+            return self._run_user_function(written, written.call, function)
         return self._run_built_in(written, written.call), False
 
     def _variants(self, must_send: bool) -> dict[str, list[Schema]]:
         """The functions that exist now, each with the argument objects that it takes now."""
         if must_send:
             return {"send_message": [self._built_in.send_message_arguments()]}
-        variants = self._built_in.variants()
-        variants |= {name: function.variants() for name, function in self._functions.items()}
+        variants = self._built_in.variants() | self._functions.variants()
         page_out = self._paging.variants(self._turn)
         return variants | {"page_out": page_out} if page_out else variants
 

@@ -59,12 +59,12 @@ PRACTICE: dict[Make, float] = WEIGHTS | {
     remember.in_passing: 2.2,
     remember.changed_and_asked: 0.7,
     search.told_episode: 2.0,
-    search.asked_unknown: 2.2,
+    search.asked_unknown: 3.0,
     search.asked_missing: 1.2,
     search.asked_day: 1.4,
     search.asked_said: 5.0,
-    search.told_and_asked: 1.0,
-    talk.talked: 5.5,
+    search.told_and_asked: 1.6,
+    talk.talked: 7.0,
     talk.came_back: 3.0,
 }
 

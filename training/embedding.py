@@ -14,8 +14,8 @@ from localmem.protocols import Embedder
 class SharedEmbedder:
     """One embedder for many agents, none of which closes it; texts met before are not embedded again.
 
-    What is said in a scenario stays in main context and is no hit of its searches, so those texts, `unsought`, get
-    vectors that are near nothing: embedding them would be half of a recorder's work.
+    What the agent says in a scenario stays in main context and is no hit of its searches, so those texts, `unsought`,
+    get vectors that are near nothing: embedding them would be a quarter of a recorder's work.
     """
 
     def __init__(self, embedder: Embedder) -> None:

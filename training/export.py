@@ -1,4 +1,4 @@
-"""A trained LoRA -> a GGUF adapter that llama.cpp reads, with what it was made of in its metadata.
+"""A trained LoRA -> a GGUF adapter that llama.cpp reads, with what it was made of in its metadata; and back again.
 
 GGUF keeps the rows of Llama's q and k weights in another order (RoPE pairs side by side), so the rows of their B
 matrices are put in that order too. Source of format and order: llama.cpp's convert_lora_to_gguf.py.
@@ -31,7 +31,7 @@ _NAMES = {
 }
 _PATH = re.compile(r"layers\.(\d+)\.(.+?)\.lora_([AB])\.")
 #: Raised when the data or their making change in a way that figures depend on.
-DATA_VERSION = 6
+DATA_VERSION = 7
 
 
 def rows_of_gguf(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
@@ -41,14 +41,38 @@ def rows_of_gguf(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32
     return halves.swapaxes(1, 2).reshape(out, width)
 
 
+def rows_of_transformers(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Rows of a q or k weight of `heads` heads, from GGUF's order to transformers'."""
+    out, width = weights.shape
+    pairs = weights.reshape(heads, out // heads // 2, 2, width)
+    return pairs.swapaxes(1, 2).reshape(out, width)
+
+
+def _heads() -> dict[str, int]:
+    """Of each kind of weight whose rows GGUF keeps in another order, the number of heads."""
+    base = gguf.GGUFReader(base_file())
+    counts = {"attn_q": "llama.attention.head_count", "attn_k": "llama.attention.head_count_kv"}
+    return {kind: int(base.fields[key].contents()) for kind, key in counts.items()}
+
+
+def master_of(adapter: Path) -> dict[str, torch.Tensor]:
+    """The weights of an exported adapter, by the names that they had in training: float32 of what was float16."""
+    heads, paths = _heads(), {kind: path for path, kind in _NAMES.items()}
+    master = {}
+    for tensor in gguf.GGUFReader(adapter).tensors:
+        _, layer, kind, _, factor = tensor.name.split(".")
+        side, matrix = factor.removeprefix("lora_").upper(), tensor.data.astype(np.float32)
+        if side == "B" and kind in heads:
+            matrix = rows_of_transformers(matrix, heads[kind])
+        name = f"base_model.model.model.layers.{layer}.{paths[kind]}.lora_{side}.default.weight"
+        master[name] = torch.from_numpy(matrix.copy())
+    return master
+
+
 def export(state: Path, file: Path, about: dict[str, Any]) -> None:
     """Write the LoRA of a training state as GGUF, float16. `about` goes into its metadata under `localmem.`."""
     saved = torch.load(state, weights_only=True)
-    base = gguf.GGUFReader(base_file())
-    heads = {
-        "attn_q": int(base.fields["llama.attention.head_count"].contents()),
-        "attn_k": int(base.fields["llama.attention.head_count_kv"].contents()),
-    }
+    heads = _heads()
     file.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_type("adapter")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from localmem.quoting import passages, sentences
+from localmem.quoting import passages, phrases, sentences
 from training.scenario import Expected
 
 
@@ -59,6 +60,12 @@ def asked(message: str, queries: Sequence[str]) -> list[str]:
     """What a search may be for: first the quotations with the most words of good queries, the shortest of equals."""
     good = {word for query in queries for word in _words(query)}
     return sorted(passages(sentences(message)), key=lambda quote: (-len(good & _words(quote)), len(quote)))
+
+
+def in_words_of(message: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a user's function with each text spelled as the message spells it."""
+    spelled = {phrase.casefold(): phrase for phrase in reversed(phrases(message))}
+    return {name: spelled.get(v.casefold(), v) if isinstance(v, str) else v for name, v in arguments.items()}
 
 
 def _holding(fact: str, quotable: Sequence[str]) -> str:

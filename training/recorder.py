@@ -36,7 +36,7 @@ from localmem.quoting import whole
 from training.dictation import DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
-from training.quoting import Quotations, Unfit, asked
+from training.quoting import Quotations, Unfit, asked, in_words_of
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
@@ -44,7 +44,6 @@ _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
 _FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
-_LINE_END = re.compile(rb'(?<!\\)"|\\n|\\$')
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
 
 
@@ -111,8 +110,8 @@ class Recorder:
             quoting=self.quoting,
             clock=lambda: self._now,
         )
-        said = (str(call.arguments.get("message")) for turn in scenario.turns for call in turn.calls)
-        self._embedder.unsought = frozenset((*said, *(turn.text for turn in scenario.turns)))
+        replies = (str(call.arguments.get("message")) for turn in scenario.turns for call in turn.calls)
+        self._embedder.unsought = frozenset(replies)
         with ExitStack() as closing:
             closing.callback(shutil.rmtree, home, ignore_errors=True)
             self._seed(scenario, setting)
@@ -268,8 +267,10 @@ class Recorder:
                 return {"content": whole(message)}
             case "send_message":
                 return {"message": self._quotations.text(given["message"])}
-            case _:
+            case _ if call.function in _SEARCHES or self._turn.expected.kind != "function":
                 return {}
+            case _:
+                return in_words_of(message, given)
 
     def expected(self, turn: Turn) -> Expected:
         """What is expected of a turn, in the words in which things are stored."""
@@ -340,12 +341,13 @@ class Recorder:
         trace.weights += self._weights(written, chosen)
 
     def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
-        """How much each choice in a call counts: the thought's first words decide, so does whether a line of an
-        argument ends and another begins; words of thanks are free."""
+        """How much each choice in a call counts: the thought's first words decide, and so do the few choices that are
+        left where all else is quoted; words of thanks are free."""
         pieces = list(map(self._dictated.vocabulary.token_bytes, written))
         text, starts = b"".join(pieces), [0, *accumulate(map(len, pieces))]
         thought, sends = text.index(b', "function": '), b'"send_message"' in text
         answers = bool(self._turn.expected.answer) and sends
+        quotes = self.quoting and self._turn.begins == "user"
         weights = []
         for number, at in enumerate(chosen):
             if starts[at] < thought:
@@ -353,7 +355,7 @@ class Recorder:
             elif sends:
                 weights.append(_ARGUMENTS if answers else _FREE)
             else:
-                weights.append(_DECIDES if _LINE_END.search(pieces[at]) else _ARGUMENTS)
+                weights.append(_DECIDES if quotes else _ARGUMENTS)
         return weights
 
     def _ran(self, name: str) -> str:

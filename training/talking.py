@@ -46,7 +46,7 @@ def requested(world: World) -> Turn | None:
     arguments = typed(item, values)
     result = fill(str(item.get("result") or "done"), values)
     calls = (
-        Call(f"Function {item['name']}.", item["name"], arguments),
+        Call("Function; call it.", item["name"], arguments),
         say("Done; tell the user.", world.pick(_listed(item["reply"]), values)),
     )
     expected = Expected("function", (item["name"],), arguments=arguments, line=result)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from training.export import master_of
 from training.lora import base_file, compile_layers, load_base, with_lora
 from training.records import Record, read
 
@@ -201,8 +202,8 @@ class Trainer:
                 weight.copy_(self.master[name])
 
     def begin_with(self, file: Path) -> None:
-        """Take the weights of another training's state to begin with, whatever its plan but the rank."""
-        master = torch.load(file, weights_only=True)["master"]
+        """Begin with the weights of another training's state, or of an adapter, whatever its plan but the rank."""
+        master = master_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True)["master"]
         if {name: tuple(p.shape) for name, p in master.items()} != {n: tuple(p.shape) for n, p in self.master.items()}:
             raise SystemExit(f"{file} is of another model or rank; give one that fits, or none.")
         with torch.no_grad():
@@ -271,7 +272,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dev-records", type=int, default=24)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the LoRA; an unfinished one goes on")
     parser.add_argument(
-        "--begin-with", type=Path, help="the state.pt of an earlier training, whose weights to begin with"
+        "--begin-with", type=Path, help="an adapter, or the state.pt of an earlier training, to begin with its weights"
     )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rank", type=int, default=16)

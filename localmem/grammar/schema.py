@@ -73,3 +73,15 @@ def bounded(schema: Schema) -> Schema:
             return {**schema, "properties": {key: bounded(value) for key, value in schema["properties"].items()}}
         case _:
             return schema
+
+
+def quoted(schema: Schema, texts: Sequence[str]) -> Schema:
+    """A function parameter's schema in which each string of free wording is one of `texts`, if any of them fits it."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [quoted(branch, texts) for branch in schema["anyOf"]]}
+    if schema.get("type") == "array":
+        return {**schema, "items": quoted(schema["items"], texts)}
+    if schema.get("pattern") != TEXT_PATTERN:
+        return schema
+    fitting = [each for each in texts if schema["minLength"] <= len(each) <= schema["maxLength"]]
+    return one_of(fitting) if fitting else schema

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ _FLUSH_BATCH = 32
 #: How long a search may stand behind a text that is being embedded, and how long closing waits for one.
 _PATIENCE_S = 0.25
 _JOIN_S = 2.0
+_VECTORS_KEPT = 1024
 
 _UNEMBEDDED = (
     "FROM texts t WHERE NOT EXISTS "
@@ -63,6 +64,7 @@ class Indexer:
         self._loaded = False
         self._failure: str | None = None
         self._thread: threading.Thread | None = None
+        self._alike: dict[str, NDArray[np.float32]] = {}
         store.listeners.append(self._wake)
 
     @classmethod
@@ -109,6 +111,10 @@ class Indexer:
 
     def query_vector(self, text: str, wait: bool = False) -> NDArray[np.float32] | None:
         """Shape (dimension,). None if the embedder is not there; or not loaded, or busy, and `wait` is False."""
+        vectors = self._vectors_now([text], wait)
+        return None if vectors is None else vectors[0]
+
+    def _vectors_now(self, texts: list[str], wait: bool) -> NDArray[np.float32] | None:
         if self._embedder is None or self._failure:
             return None
         if not self._loaded and not wait:
@@ -117,12 +123,29 @@ class Indexer:
         if not self._embedding.acquire(timeout=-1 if wait else _PATIENCE_S):
             return None
         try:
-            vector: NDArray[np.float32] = self._embed([text])[0]
-            return vector
+            return self._embed(texts)
         except ModelError:
             return None
         finally:
             self._embedding.release()
+
+    def likeness(self, text: str, others: Sequence[str]) -> NDArray[np.float32] | None:
+        """The cosine between `text` and each of `others`, of shape (len(others),). None as by query_vector.
+
+        For texts that are asked about again and again: their vectors are kept.
+        """
+        missing = [each for each in dict.fromkeys((text, *others)) if each not in self._alike]
+        if missing:
+            vectors = self._vectors_now(missing, wait=False)
+            if vectors is None:
+                return None
+            if len(self._alike) + len(missing) > _VECTORS_KEPT:
+                self._alike = {each: self._alike[each] for each in (text, *others) if each in self._alike}
+            self._alike.update(zip(missing, vectors, strict=True))
+        if not others:
+            return np.empty(0, np.float32)
+        cosines: NDArray[np.float32] = np.stack([self._alike[each] for each in others]) @ self._alike[text]
+        return cosines
 
     # -- embedding
 
