@@ -28,7 +28,7 @@ from benchmarks.scores import report, summary
 from localmem.agent import Agent
 from localmem.config import Paths, load_config
 from localmem.engine.load import load_engine
-from localmem.errors import LocalmemError
+from localmem.errors import GrammarError, LocalmemError
 from localmem.events import Event, Kind
 from localmem.memory.embedder import SentenceEmbedder
 from localmem.models import locate_embedder
@@ -60,7 +60,8 @@ def is_judged(turn: Turn) -> bool:
 
 
 def ask_all(recorder: Recorder, chosen: Iterator[Scenario], done: set[tuple[str, int]]) -> Iterator[Row]:
-    """Each judged turn, but for the (scenario, turn) in `done`. A scenario that does not go as it says ends there."""
+    """Each judged turn, but for the (scenario, turn) in `done`. A scenario that does not go as it says ends there, and
+    where that is because the agent's grammar has no room for the right answer, the turn counts as wrong."""
     for scenario in chosen:
         judged = [number for number, turn in enumerate(scenario.turns) if is_judged(turn)]
         if all((scenario.id, number) in done for number in judged):
@@ -74,6 +75,8 @@ def ask_all(recorder: Recorder, chosen: Iterator[Scenario], done: set[tuple[str,
                         recorder.take(agent, turn)
                 except (Unfit, LocalmemError) as reason:
                     print(f"{scenario.id} ends at turn {number}: {reason}", file=sys.stderr)
+                    if isinstance(reason, GrammarError) and number in judged:
+                        yield {"scenario": scenario.id, "turn": number} | refused(recorder, turn)
                     break
 
 
@@ -85,6 +88,11 @@ def ask(recorder: Recorder, agent: Agent, turn: Turn) -> Row:
         raise KeyboardInterrupt
     made, reply = _made(events)
     verdict = judge(recorder.expected(turn), turn.text, made, reply, known)
+    tokens = sum((event.stats or {}).get("generated_tokens", 0) for event in events)
+    return _row(turn, made, verdict, reply) | {"tokens": tokens, "seconds": round(seconds, 3)}
+
+
+def _row(turn: Turn, made: Sequence[Made], verdict: Verdict, reply: str | None) -> Row:
     return {
         "kind": turn.expected.kind,
         "message": turn.text,
@@ -92,9 +100,14 @@ def ask(recorder: Recorder, agent: Agent, turn: Turn) -> Row:
         "calls": [asdict(call) for call in made],
         "reply": reply,
         **judged(verdict),
-        "tokens": sum((event.stats or {}).get("generated_tokens", 0) for event in events),
-        "seconds": round(seconds, 3),
+        "tokens": 0,
+        "seconds": 0.0,
     }
+
+
+def refused(recorder: Recorder, turn: Turn) -> Row:
+    """The verdict on a turn whose right answer the agent could not give."""
+    return _row(turn, [], judge(recorder.expected(turn), turn.text, [], None), None)
 
 
 def judged(verdict: Verdict) -> Row:

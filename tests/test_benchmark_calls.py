@@ -26,7 +26,7 @@ from localmem.protocols import Generation
 from training.compose import compose
 from training.handwritten import handwritten
 from training.recorder import Recorder
-from training.scenario import SOURCE, Scenario, Turn
+from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 from training.texts import load
 
 
@@ -106,6 +106,18 @@ def test_right_answers_are_right_and_leave_no_trace() -> None:
     for prompt in engine.prompts:  # what the model did itself is taken back: each call stands there once
         stored = re.findall(r'"content": "([^"]+)"', prompt)
         assert len(stored) == len(set(stored))
+
+
+def test_a_turn_whose_right_answer_the_grammar_has_no_room_for_is_wrong() -> None:
+    """And the scenario ends there."""
+    scenario = next(s for n in range(400) if settled(s := compose(load("test"), n)))
+    call = Call("Think.", "core_memory_replace", {"block": "human", "old_content": "no such line", "new_content": "x"})
+    wanted = Expected("correction", ("core_memory_replace",), fact=("x",), old="no such line")
+    impossible = Turn("It is x now.", (call,), wanted)
+    rows = list(ask_all(recorder(ScriptedEngine([])), iter([replace(scenario, turns=(impossible,) * 2)]), set()))
+    assert [(row["kind"], row["choice"], row["stored"], row["chain"]) for row in rows] == [
+        ("correction", False, False, False)
+    ]
 
 
 class Stopped(ScriptedEngine):

@@ -25,8 +25,8 @@ from localmem.errors import ConfigError
 from localmem.protocols import Sampling
 
 
-def merged(default: str, embedding: str, ffn: str) -> Adapter:
-    return Adapter(Path("/a"), merge=Quantisation(default, embedding, ffn))
+def merged(default: str, embedding: str, ffn: str, ffn_down: str) -> Adapter:
+    return Adapter(Path("/a"), merge=Quantisation(default, embedding, ffn, ffn_down))
 
 
 def write(file: Path, text: str) -> Path:
@@ -141,9 +141,18 @@ def test_paths_start_at_the_file_that_names_them(user, paths: Paths) -> None:
         ("adapter: /a.gguf", "adapter", Adapter(Path("/a.gguf"))),
         ("adapter: {package: a.gguf}", "adapter", Adapter(ROOT / "localmem" / "adapters" / "a.gguf")),
         (f"adapter: {{path: /a.gguf, sha256: {'AB' * 32}}}", "adapter", Adapter(Path("/a.gguf"), 1.0, "ab" * 32)),
-        ("adapter: {path: /a, merge: q8_0}", "adapter", merged("q8_0", "q8_0", "q8_0")),
-        ("adapter: {path: /a, merge: {default: q8_0, ffn: q4_0}}", "adapter", merged("q8_0", "q8_0", "q4_0")),
-        ("adapter: {path: /a, merge: {default: q4_0, embedding: f16}}", "adapter", merged("q4_0", "f16", "q4_0")),
+        ("adapter: {path: /a, merge: q8_0}", "adapter", merged("q8_0", "q8_0", "q8_0", "q8_0")),
+        ("adapter: {path: /a, merge: {default: q8_0, ffn: q4_0}}", "adapter", merged("q8_0", "q8_0", "q4_0", "q4_0")),
+        (
+            "adapter: {path: /a, merge: {default: q8_0, ffn: iq4_nl, ffn_down: q5_1}}",
+            "adapter",
+            merged("q8_0", "q8_0", "iq4_nl", "q5_1"),
+        ),
+        (
+            "adapter: {path: /a, merge: {default: q4_0, embedding: f16}}",
+            "adapter",
+            merged("q4_0", "f16", "q4_0", "q4_0"),
+        ),
         ("adapter: {path: /a, merge: null}", "adapter", Adapter(Path("/a"))),
         ("adapter: null", "adapter", None),
         ("aliases: [m, n]", "aliases", ("m", "n")),

@@ -146,6 +146,41 @@ def test_a_search_may_wait_for_the_embedder(store: Store, tmp_path: Path, embedd
     indexer.close()
 
 
+def test_likeness_is_the_cosine_of_vectors_that_are_kept(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    assert indexer.likeness("tea", ["green tea"]) is None, "nothing is loaded yet, and nobody waits"
+    store.append(Kind.USER, "x")
+    indexer.flush()
+    alike = indexer.likeness("green tea", ["tea", "green tea", "mountains", "tea"])
+    assert alike is not None
+    assert alike.shape == (4,)
+    assert alike[1] == pytest.approx(1.0)
+    assert alike[0] == alike[3]
+    assert alike[2] < alike[0] < alike[1]
+    known = list(embedder.texts)
+    assert indexer.likeness("tea", ["mountains", "green tea"]) is not None
+    assert embedder.texts == known, "none is embedded twice"
+    assert indexer.likeness("tea", []) is not None
+
+
+def test_of_the_vectors_that_are_kept_the_oldest_go(
+    store: Store, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localmem.memory.indexing._VECTORS_KEPT", 8)
+    store.append(Kind.USER, "x")
+    indexer.flush()
+    for n in range(30):
+        alike = indexer.likeness(f"message {n}", [f"line {n}", "line"])
+        assert alike is not None
+    assert len(indexer._alike) <= 8
+
+
+def test_a_broken_embedder_knows_no_likeness(store: Store, indexer: Indexer, embedder: Watched) -> None:
+    store.append(Kind.USER, "x")
+    indexer.flush()
+    embedder.broken = True
+    assert indexer.likeness("tea", ["coffee"]) is None
+
+
 def test_closing_does_not_wait_and_what_is_pending_stays_pending(
     store: Store, tmp_path: Path, embedder: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

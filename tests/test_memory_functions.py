@@ -16,6 +16,7 @@ from localmem.errors import ConfigError
 from localmem.events import Event, Kind
 from localmem.fitting import longest
 from localmem.memory_functions import NAMES, MemoryFunctions
+from localmem.quoting import unknown
 
 
 def functions_of(agent: Agent) -> MemoryFunctions:
@@ -252,6 +253,7 @@ STORES = ("core_memory_append", "core_memory_replace", "archival_memory_insert")
 def quoting(home: Path) -> Iterator[Agent]:
     agent = scripted(home, [say("Hello.") for _ in range(9)], human="Likes tea", quoting=True)
     with agent:
+        functions_of(agent)._likeness = unknown  # as before the embedder is loaded
         list(agent.send("I am Ada. I live in Porto, near the river.\nWhat is on today?"))
         yield agent
 
@@ -294,6 +296,29 @@ def test_a_search_is_for_sentences_of_the_message_and_for_each_once(quoting: Age
     assert argument(quoting, "archival_memory_search", "query") == ["What is on today?"]
     functions_of(quoting).call("archival_memory_search", {"query": "What is on today?", "page": 1})
     assert "archival_memory_search" not in offered(quoting)
+
+
+def test_the_lines_that_a_message_may_correct_are_the_nearest_to_it(home: Path) -> None:
+    """By the vectors of the embedder, once it is loaded; until then by their words."""
+    human = "My brother Tomas is a vet.\nTomas and I like green tea.\nI live in Porto."
+    with scripted(home, [say("Hello.")], human=human, persona="I am Lo.", quoting=True) as agent:
+        lines = human.split("\n")
+        functions_of(agent)._likeness = unknown
+        functions_of(agent).begin_turn("Tomas is a baker now.")
+        assert argument(agent, "core_memory_replace", "old_content") == lines[:2]
+        functions_of(agent)._likeness = lambda message, given: [float(line == lines[2]) for line in given]
+        assert argument(agent, "core_memory_replace", "old_content") == lines[2:]
+        functions_of(agent)._likeness = lambda message, given: [0.5 for _ in given]
+        assert {*lines, "I am Lo."} == {
+            line
+            for variant in offered(agent)["core_memory_replace"]
+            for line in [*variant["properties"]["old_content"].get("enum", [])]
+            or [variant["properties"]["old_content"]["const"]]
+        }
+        functions_of(agent).begin_turn()
+        assert {"const": "I am Lo."} in [
+            variant["properties"]["old_content"] for variant in offered(agent)["core_memory_replace"]
+        ]
 
 
 def test_a_line_that_the_message_says_again_is_not_replaced(quoting: Agent) -> None:

@@ -40,7 +40,8 @@ TOKENS = [5, 300, 41, 7, 999, 12, 40_000, 3]
 
 
 def quantised(default: str, **others: str) -> Quantisation:
-    return Quantisation(**({"default": default, "embedding": default, "ffn": default} | others))
+    ffn = others.get("ffn", default)
+    return Quantisation(**({"default": default, "embedding": default, "ffn": ffn, "ffn_down": ffn} | others))
 
 
 def recipe(quantisation: Quantisation | str = "f16", scale: float = 1.0) -> Recipe:
@@ -89,7 +90,7 @@ def test_merged_or_applied_the_logits_are_the_same(tiny_model_path: Path, adapte
     assert distance(logits(tiny_model_path), applied) > 0.3, "the adapter changes much"
 
 
-@pytest.mark.parametrize("kind", ["q8_0", "q5_1", "q4_0"])
+@pytest.mark.parametrize("kind", ["q8_0", "q5_1", "q4_0", "iq4_nl"])
 def test_quantised_they_differ_by_what_quantising_costs(
     tiny_model_path: Path, adapter: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -151,7 +152,7 @@ def test_a_model_of_several_matrices_a_tensor(tmp_path: Path) -> None:
 def test_metadata_and_norms_stay_and_provenance_is_added(tiny_model_path: Path, tmp_path: Path) -> None:
     own = {"localmem.data": "texts 7", "general.version": "3"}
     lora = write_lora(tmp_path / "lora.gguf", factors(ALL), own)
-    mixed = quantised("q8_0", ffn="q4_0", embedding="q5_1")
+    mixed = quantised("q8_0", ffn="iq4_nl", ffn_down="q4_0", embedding="q5_1")
     merge(tiny_model_path, lora, tmp_path / "m.gguf", recipe(mixed, 0.5))
     before, after = read_layout(tiny_model_path), read_layout(tmp_path / "m.gguf")
     changed = {key for key, pair in before.pairs.items() if after.pairs[key] != pair}
@@ -164,12 +165,13 @@ def test_metadata_and_norms_stay_and_provenance_is_added(tiny_model_path: Path, 
         "localmem.merged.model_sha256": "1" * 64,
         "localmem.merged.adapter_sha256": "2" * 64,
         "localmem.merged.scale": 0.5,
-        "localmem.merged.quantisation": "q8_0, embedding q5_1, ffn q4_0",
+        "localmem.merged.quantisation": "q8_0, embedding q5_1, ffn iq4_nl, ffn_down q4_0",
         "localmem.merged.version": merged.VERSION,
     }
     types = {name: tensor.kind for name, tensor in after.tensors.items()}
     assert (types["token_embd.weight"], types["output.weight"]) == (7, 7)
     assert (types["blk.0.attn_q.weight"], types["blk.1.ffn_down.weight"]) == (8, 2)
+    assert (types["blk.0.ffn_up.weight"], types["blk.1.ffn_gate.weight"]) == (20, 20)
     data = [(path.read_bytes(), layout) for path, layout in ((tiny_model_path, before), (tmp_path / "m.gguf", after))]
     for name in ("blk.0.attn_norm.weight", "output_norm.weight"):
         one, other = (

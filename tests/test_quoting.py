@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from localmem.quoting import akin, passages, selections, sentences, whole
+from localmem.quoting import akin, nearest, passages, phrases, selections, sentences, whole
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,47 @@ def test_the_lines_that_a_message_is_about_share_a_word_with_it() -> None:
     assert akin(lines, "I have moved: no more Porto, no more brothers.") == lines[:2]
     assert akin(lines, "Not any more!") == lines
     assert akin([], "Tomas") == []
+
+
+@pytest.mark.parametrize(
+    ("alike", "within", "found"),
+    [
+        ([0.2, 0.7, 0.65], 0.1, ["b", "c"]),
+        ([0.2, 0.7, 0.5], 0.1, ["b"]),
+        ([0.02, -0.1, 0.0], 0.1, ["a", "c"]),
+        ([0.5, 0.5, 0.5], 0.0, ["a", "b", "c"]),
+    ],
+)
+def test_the_nearest_are_the_most_alike_and_those_close_behind(
+    alike: list[float], within: float, found: list[str]
+) -> None:
+    assert nearest(["a", "b", "c"], alike, within) == found
+    assert nearest([], [], within) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "among"),
+    [
+        ("Report the broken light in Cooper's Lane.", ["Cooper's Lane", "broken light", "Report"]),
+        ('add "oat milk" to report.pdf, ok?', ["oat milk", "report.pdf", "ok"]),
+        ("Turn on Bela's lamp", ["Bela", "Bela's lamp", "lamp"]),
+        ("tell Jo: I will be late, sorry!", ["Jo", "I will be late, sorry", "sorry"]),
+        ("mail to a.b@c.org (urgent) for $5", ["a.b@c.org", "urgent", "$5"]),
+        ("C++ at 7.30", ["C++", "7.30"]),
+    ],
+)
+def test_phrases_are_the_words_without_the_marks_around_them(message: str, among: list[str]) -> None:
+    found = phrases(message)
+    assert set(among) <= set(found)
+    assert message in found
+    assert len(found) == len(set(found))
+
+
+def test_phrases_of_a_long_message_are_of_its_end_and_none_are_in_scripts_without_spaces() -> None:
+    found = phrases(" ".join(f"word{i}" for i in range(500)))
+    assert "word499" in found
+    assert "word100" not in found
+    assert len(found) < 800
+    assert phrases("我住在波尔图。") == []
+    assert phrases("?! …") == []
+    assert phrases("") == []

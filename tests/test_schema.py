@@ -8,7 +8,7 @@ import pytest
 
 from localmem.engine.scripted import BYTES
 from localmem.grammar.compile import compile_grammar
-from localmem.grammar.schema import MAX_ITEMS, MAX_NUMBER, arguments, bounded, call_schema, one_of, text
+from localmem.grammar.schema import MAX_ITEMS, MAX_NUMBER, arguments, bounded, call_schema, one_of, quoted, text
 
 
 def allows(schema: Any, document: str) -> bool:
@@ -94,3 +94,33 @@ def test_calls_are_thought_first_and_names_go_with_their_arguments() -> None:
         '{"thought": "", "function": "b", "arguments": {}, "more": 1}',
     ):
         assert not allows(schema, wrong), wrong
+
+
+TEXTS = ["Ada", "the blue lamp", ""]
+
+
+@pytest.mark.parametrize(
+    ("schema", "document", "legal"),
+    [
+        ({"type": "string"}, '"the blue lamp"', True),
+        ({"type": "string"}, '"lamp"', False),
+        ({"type": "string"}, '""', True),
+        ({"type": "string", "minLength": 1}, '""', False),
+        ({"type": "string", "maxLength": 2}, '"an"', True),  # no text fits: as before
+        ({"enum": ["on", "off"]}, '"on"', True),
+        ({"enum": ["on", "off"]}, '"Ada"', False),
+        ({"type": "string", "pattern": "^[0-9]+$"}, '"17"', True),
+        ({"type": "integer"}, "17", True),
+        ({"type": "array", "items": {"type": "string"}}, '["Ada", "the blue lamp"]', True),
+        ({"type": "array", "items": {"type": "string"}}, '["Bob"]', False),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "null", True),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, '"Bob"', False),
+    ],
+)
+def test_quoted_strings_are_some_of_the_texts(schema: Any, document: str, legal: bool) -> None:
+    texts = ["three"] if "maxLength" in schema else TEXTS
+    assert allows(quoted(bounded(schema), texts), document) is legal
+
+
+def test_without_texts_nothing_is_quoted() -> None:
+    assert quoted(bounded({"type": "string"}), []) == bounded({"type": "string"})

@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
+from localmem.models.iq4_nl import rounded
 from training.export import export, rows_of_gguf
-from training.lora import MergedLinear, with_lora
+from training.lora import MergedLinear, round_weights, with_lora
 from training.records import Record
 from training.train import Plan, Trainer, batches, divergence_of, loss_of, train
 
@@ -91,11 +92,28 @@ def test_llama_cpp_reads_an_exported_adapter_as_it_was_trained(
     assert fields["adapter.lora.alpha"].contents() == 4.0
 
 
+def test_an_exported_adapter_is_what_a_training_can_begin_with(
+    tiny: Callable[..., Any], wheel_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows back in their order, but for float16."""
+    monkeypatch.setattr("training.export.base_file", lambda: wheel_path)
+    monkeypatch.setattr("training.export._heads", lambda: {"attn_q": 4, "attn_k": 2})
+    first = trainer(tiny(), tmp_path / "first")
+    for weight in first.mean.values():
+        torch.nn.init.normal_(weight)
+    first.save()
+    export(tmp_path / "first" / "state.pt", tmp_path / "adapter.gguf", {})
+    second = trainer(tiny(), tmp_path / "second")
+    second.begin_with(tmp_path / "adapter.gguf")
+    for name, weight in first.mean.items():
+        assert torch.allclose(second.master[name], weight, rtol=1e-3, atol=1e-6), name
+
+
 def test_what_a_gguf_adapter_has_no_place_for_is_refused(
     wheel_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.export.base_file", lambda: wheel_path)
-    state = {"plan": {"alpha": 4}, "step": 1, "master": {"base_model.model.lm_head.lora_A.weight": torch.zeros(2, 4)}}
+    state = {"plan": {"alpha": 4}, "step": 1, "mean": {"base_model.model.lm_head.lora_A.weight": torch.zeros(2, 4)}}
     torch.save(state, tmp_path / "state.pt")
     with pytest.raises(SystemExit, match=r"lm_head\.lora_A\.weight has no place in a GGUF adapter"):
         export(tmp_path / "state.pt", tmp_path / "adapter.gguf", {})
@@ -218,6 +236,27 @@ def test_a_merged_layer_is_pefts(tiny: Callable[..., Any], dtype: torch.dtype, c
         assert float((mine - wanted).norm() / wanted.norm()) < close
 
 
+def test_rounded_weights_are_those_of_the_merged_file(tiny: Callable[..., Any]) -> None:
+    """The coarse layers' alone; they follow what is learnt, and gradients pass by the rounding."""
+    model = tiny()
+    layer = model.get_base_model().model.layers[0]
+    x = torch.randn(5, 64)
+    for module, coarse in ((layer.mlp.up_proj, True), (layer.mlp.gate_proj, True), (layer.self_attn.q_proj, False)):
+        a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+        torch.nn.init.normal_(b, std=0.2)
+        exact = module(x)
+        _, *grads = _with_grads(exact, a, b)
+        round_weights(model)
+        merged = (module.base_layer.weight + 2.0 * b @ a).detach()
+        expected = x @ torch.from_numpy(rounded(merged.numpy())).t() if coarse else exact.detach()
+        assert torch.allclose(module(x), expected, atol=1e-5)
+        assert torch.allclose(module(x), exact, atol=1e-5) != coarse
+        for mine, wanted in zip(_with_grads(module(x), a, b)[1:], grads, strict=True):
+            assert torch.allclose(mine, wanted, atol=1e-5)
+    with model.disable_adapter():
+        assert torch.allclose(layer.mlp.up_proj(x), x @ layer.mlp.up_proj.base_layer.weight.t(), atol=1e-5)
+
+
 def _with_grads(out: torch.Tensor, *given: torch.Tensor) -> list[torch.Tensor]:
     weight = torch.linspace(-1, 1, out.numel()).reshape(out.shape).to(out.dtype)
     return [part.float() for part in (out.detach(), *torch.autograd.grad((out * weight).sum(), given))]
@@ -293,7 +332,25 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     assert again.step == whole.step == 6
     assert all(torch.equal(again.weights[name], weight) for name, weight in whole.weights.items())
     assert all(torch.equal(again.master[name], weight) for name, weight in whole.master.items())
+    assert all(torch.equal(again.mean[name], weight) for name, weight in whole.mean.items())
     assert sorted(file.name for file in (tmp_path / "parts").iterdir()) == ["state.pt"]
+
+
+def test_what_is_kept_is_the_mean_of_the_last_steps(
+    tiny: Callable[..., Any], records: list[Record], tmp_path: Path
+) -> None:
+    learner = trainer(tiny(), tmp_path, replace(PLAN, horizon=4))
+    name = next(iter(learner.master))
+    states = []
+    for _ in range(12):
+        learner.learn(records[:2])
+        states.append(learner.master[name].clone())
+    expected = states[0]
+    for number, state in enumerate(states[1:], 2):
+        expected = expected + (state - expected) / min(number, 4)
+    assert torch.allclose(learner.mean[name], expected, atol=1e-6)
+    learner.measured(records[:1])
+    assert torch.equal(learner.weights[name], learner.master[name]), "training goes on with its own"
 
 
 def test_a_state_of_another_plan_is_refused(tiny: Callable[..., Any], tmp_path: Path) -> None:
@@ -313,8 +370,8 @@ def test_a_training_can_begin_with_the_weights_of_another(
     second = trainer(tiny(), tmp_path / "second", replace(PLAN, seed=8))
     second.begin_with(tmp_path / "first" / "state.pt")
     assert second.step == 0
-    for name, weight in first.weights.items():
-        assert torch.equal(second.weights[name], weight)
+    for name, weight in first.mean.items():
+        assert torch.equal(second.weights[name], weight.to(second.weights[name].dtype))
     other = trainer(tiny(replace(PLAN, rank=2 * PLAN.rank)), tmp_path / "third", replace(PLAN, rank=2 * PLAN.rank))
     with pytest.raises(SystemExit, match="of another model or rank"):
         other.begin_with(tmp_path / "first" / "state.pt")

@@ -55,18 +55,18 @@ def _heads() -> dict[str, int]:
     return {kind: int(base.fields[key].contents()) for kind, key in counts.items()}
 
 
-def master_of(adapter: Path) -> dict[str, torch.Tensor]:
+def weights_of(adapter: Path) -> dict[str, torch.Tensor]:
     """The weights of an exported adapter, by the names that they had in training: float32 of what was float16."""
     heads, paths = _heads(), {kind: path for path, kind in _NAMES.items()}
-    master = {}
+    weights = {}
     for tensor in gguf.GGUFReader(adapter).tensors:
         _, layer, kind, _, factor = tensor.name.split(".")
         side, matrix = factor.removeprefix("lora_").upper(), tensor.data.astype(np.float32)
         if side == "B" and kind in heads:
             matrix = rows_of_transformers(matrix, heads[kind])
         name = f"base_model.model.model.layers.{layer}.{paths[kind]}.lora_{side}.default.weight"
-        master[name] = torch.from_numpy(matrix.copy())
-    return master
+        weights[name] = torch.from_numpy(matrix.copy())
+    return weights
 
 
 def export(state: Path, file: Path, about: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ def export(state: Path, file: Path, about: dict[str, Any]) -> None:
     writer.add_string("localmem.training", json.dumps(saved["plan"] | {"steps_done": saved["step"]}))
     for key, value in about.items():
         writer.add_string(f"localmem.{key}", value if isinstance(value, str) else json.dumps(value))
-    for name, weight in sorted(saved["master"].items()):
+    for name, weight in sorted(saved["mean"].items()):
         found = _PATH.search(name)
         if found is None:
             raise SystemExit(f"{name} has no place in a GGUF adapter")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from localmem.models.iq4_nl import rounded
 
 
 def base_file() -> Path:
@@ -33,13 +36,16 @@ def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
     from peft.tuners.lora import Linear as LoraLinear
 
     class Merging(LoraLinear):  # type: ignore[misc]
-        """peft's linear layer, computed as one product, with merged weights."""
+        """peft's linear layer, computed as one product, with merged weights; `off` is by what these are rounded."""
+
+        off: Tensor | None = None
 
         def forward(self, x: Tensor) -> Any:
             if self.disable_adapters:
                 return self.base_layer(x)
+            weight = self.base_layer.weight if self.off is None else self.off
             a, b = self.lora_A["default"].weight, self.lora_B["default"].weight
-            return MergedLinear.apply(x, self.base_layer.weight, a, b, self.scaling["default"])  # type: ignore[no-untyped-call]
+            return MergedLinear.apply(x, weight, a, b, self.scaling["default"])  # type: ignore[no-untyped-call]
 
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", bias="none")
     adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
@@ -48,6 +54,32 @@ def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
             assert module.base_layer.bias is None
             module.__class__ = Merging  # peft makes the layers; only their forward pass is another
     return adapted
+
+
+#: Layers whose weights the merged file of the bundled model holds as IQ4_NL. What Q8_0 rounds away, bfloat16 does too.
+ROUNDED = ("mlp.gate_proj", "mlp.up_proj")
+
+
+@torch.no_grad()
+def round_weights(adapted: Any) -> None:
+    """From now on, let the layers that a merged file holds coarsely be off by what rounding makes of them as they are.
+
+    The LoRA then learns to make good for it. A rounding error hardly changes in a few steps, and to find it takes as
+    long as one: so this is called now and then. Gradients pass by the rounding (a straight-through estimator).
+    """
+    layers = [module for name, module in adapted.named_modules() if name.endswith(ROUNDED)]
+
+    def round_one(layer: Any) -> None:
+        weight, a, b = (part.weight for part in (layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]))
+        merged = torch.addmm(weight.float(), b.float(), a.float(), alpha=layer.scaling["default"])
+        off = weight.float() + (torch.from_numpy(rounded(merged.numpy())) - merged)
+        if layer.off is None:
+            layer.off = off.to(weight.dtype)
+        else:
+            layer.off.copy_(off)  # in its place, for which the layer is compiled
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(round_one, layers))
 
 
 class MergedLinear(torch.autograd.Function):

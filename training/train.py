@@ -4,8 +4,9 @@
 
 Only what the model itself is to choose counts: what the grammar forces, nobody has to learn. An adapter that learns one
 job forgets others: so one step in some is on ordinary text (see `replay`), to say of it what the model says without the
-adapter. Weights and activations are bfloat16, what is trained has a float32 master copy. Under glibc a step takes a
-fifth less with the environment that `python -m training` sets.
+adapter. Weights and activations are bfloat16, what is trained has a float32 master copy, and what the merged file will
+hold coarsely is rounded here too. Under glibc a step takes a fifth less with the environment that `python -m training`
+sets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.export import master_of
-from training.lora import base_file, compile_layers, load_base, with_lora
+from training.export import weights_of
+from training.lora import base_file, compile_layers, load_base, round_weights, with_lora
 from training.records import Record, read
 
 _SPARSE = 4  # of ordinary text, one choice in four is enough
@@ -36,7 +37,8 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
-    step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped."""
+    step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped. What is
+    kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them."""
 
     rank: int = 16
     alpha: int = 32
@@ -48,6 +50,7 @@ class Plan:
     steps: int = 300
     replay_every: int = 8
     replay_weight: float = 3.0
+    horizon: int = 80
 
 
 # -- batches
@@ -135,12 +138,13 @@ def _chunk_divergence(head: nn.Module, hidden: Tensor, before: Tensor) -> Tensor
 
 
 class Trainer:
-    """A LoRA, its float32 master copy and its optimizer."""
+    """A LoRA, its float32 master copy, the mean of that over the last steps, and its optimizer."""
 
     def __init__(self, model: Any, plan: Plan, out: Path) -> None:
         self.model, self.plan, self.out = model, plan, out
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.master = {name: p.detach().float().clone() for name, p in self.weights.items()}
+        self.mean = {name: p.clone() for name, p in self.master.items()}
         self.optimizer = torch.optim.AdamW(self.master.values(), lr=plan.learning_rate, weight_decay=0.0)
         self.step = 0
         self.seconds = 0.0
@@ -157,12 +161,19 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         self.optimizer.step()
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(self.master[name])
         self.step += 1
+        self._take(self.master)
+        with torch.no_grad():
+            for name, mean in self.mean.items():
+                mean.lerp_(self.master[name], 1 / min(self.step, self.plan.horizon))
         self.seconds += time.monotonic() - begun
         return float(total.detach()) / count
+
+    @torch.no_grad()
+    def _take(self, values: Mapping[str, Tensor]) -> None:
+        """Let the model compute with these."""
+        for name, weight in self.weights.items():
+            weight.copy_(values[name])
 
     def rate(self) -> float:
         """Linear warm-up, then a cosine down to a twentieth."""
@@ -180,6 +191,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "master": self.master,
+            "mean": self.mean,
             "optimizer": self.optimizer.state_dict(),
         }
         partial = self.out / "state.partial"
@@ -196,25 +208,28 @@ class Trainer:
             raise SystemExit(f"{file} is of another plan; remove it, or give another --out.")
         self.step, self.seconds = state["step"], state["seconds"]
         self.optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                self.master[name].copy_(state["master"][name])
-                weight.copy_(self.master[name])
+        for own, saved in ((self.master, state["master"]), (self.mean, state["mean"])):
+            for name, values in own.items():
+                values.copy_(saved[name])
+        self._take(self.master)
 
     def begin_with(self, file: Path) -> None:
         """Begin with the weights of another training's state, or of an adapter, whatever its plan but the rank."""
-        master = master_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True)["master"]
+        master = weights_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True)["mean"]
         if {name: tuple(p.shape) for name, p in master.items()} != {n: tuple(p.shape) for n, p in self.master.items()}:
             raise SystemExit(f"{file} is of another model or rank; give one that fits, or none.")
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                self.master[name].copy_(master[name])
-                weight.copy_(self.master[name])
+        for own in (self.master, self.mean):
+            for name, values in own.items():
+                values.copy_(master[name])
+        self._take(self.master)
 
     @torch.no_grad()
     def measured(self, records: Sequence[Record]) -> float:
-        """The weighted mean loss of a token of `records`, in nats."""
+        """The weighted mean loss of a token of `records`, in nats, with the mean of the weights, rounded."""
+        self._take(self.mean)
+        round_weights(self.model)
         sums = [loss_of(self.model, [record]) for record in records]
+        self._take(self.master)
         return sum(float(total) for total, _ in sums) / sum(count for _, count in sums)
 
 
@@ -226,8 +241,9 @@ def train(
     *,
     every: int = 40,
 ) -> None:
-    """All steps of the plan that are not done yet."""
+    """All steps of the plan that are not done yet. Each `every`, the state is saved and the weights rounded anew."""
     plan = trainer.plan
+    round_weights(trainer.model)
     tasks, texts = batches(records, plan), batches(replay, plan)
     for number in range(plan.steps):
         replayed = bool(replay) and number % plan.replay_every == plan.replay_every - 1
@@ -243,6 +259,7 @@ def train(
             trainer.save()
             if dev:
                 print(json.dumps({"step": trainer.step, "dev": round(trainer.measured(dev), 4)}), flush=True)
+            round_weights(trainer.model)
 
 
 def main() -> None:

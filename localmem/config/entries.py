@@ -52,19 +52,21 @@ Source = PathSource | PypiSource | HubSource
 
 
 #: What the weights of a merged model may be written as.
-MERGED_TYPES = ("f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+MERGED_TYPES = ("f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantisation:
-    """The type of a merged model's weights; those of the token embedding and of feed-forward layers may differ."""
+    """The type of a merged model's weights; those of the token embedding and of feed-forward layers may differ, and
+    among these the ones that lead back down."""
 
     default: str
     embedding: str
     ffn: str
+    ffn_down: str
 
     def __str__(self) -> str:
-        others = {"embedding": self.embedding, "ffn": self.ffn}
+        others = {"embedding": self.embedding, "ffn": self.ffn, "ffn_down": self.ffn_down}
         return ", ".join([self.default, *(f"{part} {kind}" for part, kind in others.items() if kind != self.default)])
 
 

@@ -47,11 +47,12 @@ def _check_merge(value: Any, where: Where) -> Quantisation:
     """One type for all weights, or a mapping with a default."""
     if isinstance(value, str):
         kind = _MERGED_TYPE(value, where)
-        return Quantisation(kind, kind, kind)
+        return Quantisation(kind, kind, kind, kind)
     given = _MERGE(value, where)
     if "default" not in given:
         raise where.error("needs a type: q8_0 or {default: q8_0, ffn: q4_0}")
-    return Quantisation(**({"embedding": given["default"], "ffn": given["default"]} | given))
+    ffn = given.get("ffn", given["default"])
+    return Quantisation(**({"embedding": given["default"], "ffn": ffn, "ffn_down": ffn} | given))
 
 
 def _check_layers(value: Any, where: Where) -> int | str:
@@ -90,7 +91,7 @@ _SOURCE = checks.fields(
     }
 )
 _MERGED_TYPE = checks.one_of(*MERGED_TYPES)
-_MERGE = checks.fields(dict.fromkeys(("default", "embedding", "ffn"), _MERGED_TYPE))
+_MERGE = checks.fields(dict.fromkeys(("default", "embedding", "ffn", "ffn_down"), _MERGED_TYPE))
 _ADAPTER = checks.fields(
     {
         "path": checks.file_path,

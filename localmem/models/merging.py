@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from localmem.config import Quantisation
 from localmem.config.entries import MERGED_TYPES
 from localmem.errors import ModelError
+from localmem.models import iq4_nl
 from localmem.models.gguf_layout import TENSOR_TYPES, Layout, Tensor, opened, read_layout
 from localmem.models.merged import Recipe
 
@@ -29,6 +30,7 @@ Floats = NDArray[np.float32]
 _BLOCK = 1 << 21  # weights that are computed at once
 _MOST = float(np.finfo(np.float16).max)  # which no weight of a working model comes near
 _ALL_F32, _F32, _F16 = int(LlamaFileType.ALL_F32), int(GGMLQuantizationType.F32), int(GGMLQuantizationType.F16)
+_IQ4_NL = int(GGMLQuantizationType.IQ4_NL)
 
 _EMBEDDING = "token_embd.weight"
 _FILE_TYPES = {kind: LlamaFileType[f"MOSTLY_{kind.upper()}"] for kind in MERGED_TYPES}
@@ -161,7 +163,7 @@ def _kind(tensor: Tensor, layout: Layout, quantisation: Quantisation) -> int:
     if tensor.name in (_EMBEDDING, "output.weight"):
         chosen = quantisation.embedding
     elif ".ffn_" in tensor.name:
-        chosen = quantisation.ffn
+        chosen = quantisation.ffn_down if ".ffn_down" in tensor.name else quantisation.ffn
     kind = int(GGMLQuantizationType[chosen.upper()])
     return _F16 if tensor.shape[0] % TENSOR_TYPES[kind][1] else kind
 
@@ -213,6 +215,8 @@ def _floats(raw: bytes, width: int, tensor: Tensor) -> Floats:
 
 
 def _quantised(weights: Floats, kind: int, tensor: Tensor) -> bytes:
+    if kind == _IQ4_NL:
+        return iq4_nl.quantised(weights).tobytes()
     try:
         with np.errstate(all="ignore"):
             return bytes(quants.quantize(weights, GGMLQuantizationType(kind)).tobytes())
