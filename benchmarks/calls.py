@@ -75,7 +75,8 @@ def ask_all(recorder: Recorder, chosen: Iterator[Scenario], done: set[tuple[str,
                         recorder.take(agent, turn)
                 except (Unfit, LocalmemError) as reason:
                     print(f"{scenario.id} ends at turn {number}: {reason}", file=sys.stderr)
-                    if isinstance(reason, GrammarError) and number in judged:
+                    is_new = number in judged and (scenario.id, number) not in done
+                    if isinstance(reason, GrammarError) and is_new:
                         yield {"scenario": scenario.id, "turn": number} | refused(recorder, turn)
                     break
 
@@ -100,8 +101,8 @@ def _row(turn: Turn, made: Sequence[Made], verdict: Verdict, reply: str | None) 
         "calls": [asdict(call) for call in made],
         "reply": reply,
         **judged(verdict),
-        "tokens": 0,
-        "seconds": 0.0,
+        "tokens": None,
+        "seconds": None,
     }
 
 

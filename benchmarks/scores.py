@@ -45,12 +45,13 @@ def _of_set(rows: Sequence[Row]) -> Row:
 
 def _scores(rows: Sequence[Row]) -> Row:
     shares = {measure: _share([row[measure] for row in rows if row[measure] is not None]) for measure in MEASURES}
-    each = max(1, len(rows))
+    answered = [row for row in rows if row["seconds"] is not None]
+    each = max(1, len(answered))
     return {
         "turns": len(rows),
         **{measure: share for measure, share in shares.items() if share is not None},
-        "tokens": round(sum(row["tokens"] for row in rows) / each, 1),
-        "seconds": round(sum(row["seconds"] for row in rows) / each, 2),
+        "tokens": round(sum(row["tokens"] for row in answered) / each, 1),
+        "seconds": round(sum(row["seconds"] for row in answered) / each, 2),
     }
 
 

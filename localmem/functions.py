@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union
 
 from localmem.errors import ConfigError, FunctionError
-from localmem.grammar.schema import Schema, arguments, bounded, quoted
+from localmem.grammar.schema import Schema, arguments, bounded, quoting
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ class Function:
 
     def variants(self, quotable: Sequence[str] = ()) -> list[Schema]:
         """The argument objects that it takes; its texts are some of `quotable`, if there are any."""
-        parameters = {name: quoted(schema, quotable) for name, schema in self.parameters.items()}
+        parameters = {name: quoting(schema, quotable) for name, schema in self.parameters.items()}
         return [arguments(parameters, optional=self.optional)]
 
     def call(self, given: Mapping[str, Any]) -> Outcome:

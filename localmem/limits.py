@@ -23,7 +23,11 @@ class Limits:
 
     def quotes(self, content: str, *, times: int = 1) -> bool:
         """Whether a call may quote so many texts of that size, as they are written in JSON."""
-        return self.count(json.dumps(content, ensure_ascii=False)) <= self.quoted_tokens // times
+        return self.quoted(content) <= self.quoted_tokens // times
+
+    def quoted(self, content: str) -> int:
+        """The tokens of a text as it is written in JSON."""
+        return self.count(json.dumps(content, ensure_ascii=False))
 
     @staticmethod
     def tokens_of(block: Block) -> int:

@@ -205,7 +205,7 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: 
         engine,
         context,
         memory_functions,
-        UserFunctions(wish.functions, **quoting),
+        UserFunctions(wish.functions, limits, **quoting),
         system,
         preset,
         speech,

@@ -24,8 +24,9 @@ _WORD = re.compile(r"\w+")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
 _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
 
-#: Marks around words that are no part of them.
-_OPENING, _CLOSING = "\"'([{<“‘«„*", "\"')]}>”’»*,.;:!?…"
+#: Marks that end a sentence or a part of one, and pairs of marks that stand around words.
+_STOPS = ".,;:!?…"
+_PAIRS = ("()", "[]", "{}", "<>", '""', "''", "``", "“”", "‘’", "«»", "»«", "„“", "„”", "‚‘", "‹›")
 
 #: Sentences that one call may store.
 MOST_LINES = 3
@@ -111,7 +112,8 @@ def nearest(texts: Sequence[str], alike: Sequence[float] | NDArray[np.float32], 
 def phrases(message: str) -> list[str]:
     """What a function may be given out of `message`: up to twelve neighbouring words, without the marks around them.
 
-    Its sentences and the whole of it too; of a long message the last words. None in scripts without spaces.
+    Its sentences and the whole of it too; of a long message the last words. Words in brackets or in quotation marks are
+    there with these and without. None in scripts without spaces.
     """
     message = whole(message)
     if UNSPACED.search(message):
@@ -119,9 +121,22 @@ def phrases(message: str) -> list[str]:
     words = message.split()[-_MOST_WORDS:]
     ends = ((start, end) for start in range(len(words)) for end in range(start + 1, start + 1 + _LONGEST_PHRASE))
     runs = [" ".join(words[start:end]) for start, end in ends if end <= len(words)]
-    bare = [each.lstrip(_OPENING).rstrip(_CLOSING) for each in (*runs, *sentences(message), message)]
+    bare = [each for run in (*runs, *sentences(message), message) for each in _bare(run)]
     owners = [each[:-2] for each in bare if each.endswith(("'s", "’s"))]
     return [each for each in dict.fromkeys([*bare, *owners, *sentences(message), message]) if _LETTER.search(each)]
+
+
+def _bare(run: str) -> Iterator[str]:
+    """A run of words without stops and half pairs at its ends; in a whole pair also without that."""
+    run = run.rstrip(_STOPS).lstrip("¿¡")
+    for opening, closing in _PAIRS:
+        if run.startswith(opening) and closing not in run[1:]:
+            run = run[1:]
+        if run.endswith(closing) and opening not in run[:-1]:
+            run = run[:-1].rstrip(_STOPS)
+    yield run
+    if any(run[:1] + run[-1:] == pair for pair in _PAIRS) and len(run) > 2:
+        yield run[1:-1].rstrip(_STOPS)
 
 
 def passages(quotable: Sequence[str]) -> list[str]:

@@ -60,8 +60,9 @@ class Steps:
         )
         if written.call is None:
             return self._interrupted(written), True
-        self._functions.called()
         name = written.call.function
+        if not written.cuts and name != "page_out":
+            self._functions.called()
         if name == "page_out" and written.cuts <= {"$.arguments.summary"}:
             return self._paging.called(written, self._turn), False
         if name == "send_message":
@@ -118,7 +119,8 @@ class Steps:
             events = self._commit_call(written, call, started=True)
         self._paging.add_written(written, events, self._turn)
         try:
-            outcome = _TOO_LONG if written.cuts else function.call(call.arguments)
+            # Where the budget ended the call, the model may not even have chosen the function.
+            outcome = _TOO_LONG if written.cuts or written.generation.closed_by else function.call(call.arguments)
             status = "ok" if outcome.ok else "failed"
         except KeyboardInterrupt:
             outcome, status = Outcome("Interrupted by the user; how far it got is unknown."), "unknown"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import throughput
+from benchmarks import speed, throughput
 from benchmarks.table import table
 from localmem.grammar.compile import BACKENDS
 
@@ -54,6 +54,26 @@ def test_throughput_runs_from_end_to_end(tiny_model_path: Path, capsys: pytest.C
     }
     head = next(line for line in lines if line.startswith("decode"))
     assert head.split()[:4] == ["decode", "tokens/s", "from-to", "to"]
+
+
+def test_two_models_are_measured_side_by_side(tiny_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tiny_model_path)
+    speed.main(["--model", path, "--against", path, "--read", "40", "--tokens", "4", "--rounds", "2", "--threads", "1"])
+    lines, figures = last_line(capsys)
+    assert figures["models"] == [tiny_model_path.stem] * 2
+    for found in figures["measures"].values():
+        assert 0 < found["from"] <= found["ratio"] <= found["to"]
+    assert [line.split("  ")[0] for line in lines[2:]] == list(speed.MEASURES)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    rounds = [
+        [(10.0, 1.0, 1.0), (5.0, 1.0, 2.0)],
+        [(300.0, 1.0, 1.0), (100.0, 1.0, 4.0)],
+        [(8.0, 1.0, 1.0), (4.0, 1.0, 8.0)],
+    ]
+    prefill = speed.summary(rounds)["measures"]["prefill"]
+    assert prefill == {"rates": [10.0, 5.0], "ratio": 2.0, "from": 2.0, "to": 3.0}
 
 
 def test_the_raw_loop_and_the_engine_write_the_same_tokens(tiny_model_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_likeness_is_the_cosine_of_vectors_that_are_kept(store: Store, indexer: 
     assert indexer.likeness("tea", []) is not None
 
 
-def test_of_the_vectors_that_are_kept_the_oldest_go(
+def test_of_vectors_that_nobody_asks_for_any_more_few_are_kept(
     store: Store, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("localmem.memory.indexing._VECTORS_KEPT", 8)

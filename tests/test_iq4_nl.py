@@ -24,6 +24,7 @@ def read(data: np.ndarray) -> np.ndarray:
         np.zeros((2, BLOCK), np.float32),
         np.full((1, BLOCK), -3.0, np.float32),
         normal(3, 64) * 1e-7,
+        np.full((2, BLOCK), 1e-38, np.float32),
         normal(3, 64) * 1e4,
         np.eye(BLOCK, dtype=np.float32),
     ],

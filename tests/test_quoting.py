@@ -108,6 +108,13 @@ def test_the_nearest_are_the_most_alike_and_those_close_behind(
         ("tell Jo: I will be late, sorry!", ["Jo", "I will be late, sorry", "sorry"]),
         ("mail to a.b@c.org (urgent) for $5", ["a.b@c.org", "urgent", "$5"]),
         ("C++ at 7.30", ["C++", "7.30"]),
+        ("Delete all *.tmp files", ["*.tmp"]),
+        ("Weather in Springfield (IL) today", ["Springfield (IL)", "(IL)", "IL", "Springfield"]),
+        ("Plot f(x) from 0", ["f(x)"]),
+        ("open `report.pdf` now", ["report.pdf", "`report.pdf`"]),
+        ("Trink „Kamillentee“ um acht", ["Kamillentee", "um acht"]),
+        ("¿Dónde está «La Casa»?", ["La Casa", "Dónde está"]),
+        ("the boys' room", ["boys", "the boys' room"]),
     ],
 )
 def test_phrases_are_the_words_without_the_marks_around_them(message: str, among: list[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from localmem.engine.scripted import BYTES
 from localmem.grammar.compile import compile_grammar
-from localmem.grammar.schema import MAX_ITEMS, MAX_NUMBER, arguments, bounded, call_schema, one_of, quoted, text
+from localmem.grammar.schema import MAX_ITEMS, MAX_NUMBER, arguments, bounded, call_schema, one_of, quoting, text
 
 
 def allows(schema: Any, document: str) -> bool:
@@ -119,8 +119,8 @@ TEXTS = ["Ada", "the blue lamp", ""]
 )
 def test_quoted_strings_are_some_of_the_texts(schema: Any, document: str, legal: bool) -> None:
     texts = ["three"] if "maxLength" in schema else TEXTS
-    assert allows(quoted(bounded(schema), texts), document) is legal
+    assert allows(quoting(bounded(schema), texts), document) is legal
 
 
 def test_without_texts_nothing_is_quoted() -> None:
-    assert quoted(bounded({"type": "string"}), []) == bounded({"type": "string"})
+    assert quoting(bounded({"type": "string"}), []) == bounded({"type": "string"})

@@ -19,9 +19,9 @@ from training import remembering
 from training.compose import PRACTICE, compose
 from training.handwritten import handwritten
 from training.recorder import Recorder, Trace
-from training.records import read, write
+from training.records import make, read, write
 from training.replay import answers, prose
-from training.scenario import SOURCE, Call, Expected, Scenario, Turn
+from training.scenario import SOURCE, Call, Expected, Scenario, Turn, UserFunction
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
 from training.world import World
 
@@ -216,6 +216,28 @@ def test_the_end_of_a_line_is_a_decision(recorder: Recorder) -> None:
     _, *ends = [at for at in weights if token_bytes(trace.tokens[at]).startswith((b'."', b".\\"))]
     assert len(ends) >= 2  # besides the thought's
     assert {weights[at] for at in ends} == {max(trace.weights)}
+
+
+def test_the_texts_that_a_users_function_is_given_are_spelled_as_in_the_message(recorder: Recorder) -> None:
+    """And which of its words are given is a decision."""
+    function = UserFunction("court_hire", "Books a court.", {"surface": "str", "hours": "int"})
+    arguments = {"surface": "clay", "hours": 2}
+    book = Call("Function; call it.", "court_hire", arguments)
+    expected = Expected("function", ("court_hire",), arguments=arguments, line="done")
+    turn = Turn("Clay for 2 hours, please.", (book, say("Booked.")), expected)
+    (trace,) = recorder.record(scenario(turn, functions=(function,)))
+    called = json.loads(texts_of(recorder, trace)[0])
+    assert (called["function"], called["arguments"]) == ("court_hire", {"surface": "Clay", "hours": 2})
+    detokenize = recorder._dictated.vocabulary.detokenize
+    start, end = trace.written[0]
+    decided = [at for at, weight in zip(trace.chosen, trace.weights, strict=True) if weight == max(trace.weights)]
+    assert "Clay" in detokenize([trace.tokens[at] for at in decided if start <= at < end])
+
+
+def test_a_process_that_ends_early_ends_the_making_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.records._PATIENCE_S", 0.2)
+    with pytest.raises(SystemExit, match="ended early"):
+        make("no such split", range(2), 1)
 
 
 def test_a_record_of_the_product_begins_with_its_static_prefix(recorder: Recorder) -> None:

@@ -282,7 +282,7 @@ def test_training_lowers_the_loss(tiny: Callable[..., Any], records: list[Record
     learner = trainer(tiny(plan), tmp_path, plan)
     frozen = {name: p.clone() for name, p in learner.model.named_parameters() if not p.requires_grad}
     before = learner.measured(records)
-    train(learner, records, records[:2], every=1000)
+    train(learner, records, records[:2])
     assert learner.step == 60
     assert learner.measured(records) < 0.8 * before
     own = dict(learner.model.named_parameters())
@@ -300,7 +300,7 @@ def test_on_ordinary_text_the_model_is_held_to_what_it_was(
         assert float(divergence_of(learner.model, ordinary)[0].detach()) == pytest.approx(0.0, abs=1e-3), (
             "a LoRA begins as nothing"
         )
-        train(learner, records[3:], [], ordinary, every=1000)
+        train(learner, records[3:], [], ordinary)
         total, count = divergence_of(learner.model, ordinary)
         assert count == math.ceil(sum(len(record.chosen) for record in ordinary) / 4)
         drift.append(float(total.detach()))
@@ -311,9 +311,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     tiny: Callable[..., Any], records: list[Record], tmp_path: Path
 ) -> None:
     """Bit for bit, from the last state that was saved."""
-    plan = replace(PLAN, replay_every=2)
+    plan = replace(PLAN, replay_every=2, every=2)
     whole = trainer(tiny(), tmp_path / "whole", plan)
-    train(whole, records, records[:2], records[:3], every=2)
+    train(whole, records, records[:2], records[:3])
 
     stopped = trainer(tiny(), tmp_path / "parts", plan)
     learn = stopped.learn
@@ -325,10 +325,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
 
     stopped.learn = stop  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, records, records[:2], records[:3], every=2)
+        train(stopped, records, records[:2], records[:3])
     again = trainer(tiny(), tmp_path / "parts", plan)
     assert again.step == 4
-    train(again, records, records[:2], records[:3], every=2)
+    train(again, records, records[:2], records[:3])
     assert again.step == whole.step == 6
     assert all(torch.equal(again.weights[name], weight) for name, weight in whole.weights.items())
     assert all(torch.equal(again.master[name], weight) for name, weight in whole.master.items())

@@ -30,6 +30,7 @@ _NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 _PATH = re.compile(r"layers\.(\d+)\.(.+?)\.lora_([AB])\.")
+_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.weight\.lora_([ab])")
 #: Raised when the data or their making change in a way that figures depend on.
 DATA_VERSION = 7
 
@@ -60,8 +61,11 @@ def weights_of(adapter: Path) -> dict[str, torch.Tensor]:
     heads, paths = _heads(), {kind: path for path, kind in _NAMES.items()}
     weights = {}
     for tensor in gguf.GGUFReader(adapter).tensors:
-        _, layer, kind, _, factor = tensor.name.split(".")
-        side, matrix = factor.removeprefix("lora_").upper(), tensor.data.astype(np.float32)
+        found = _TENSOR.fullmatch(tensor.name)
+        if found is None or found[2] not in paths:
+            raise SystemExit(f"{adapter} changes {tensor.name}, which is not trained here")
+        layer, kind, factor = found.groups()
+        side, matrix = factor.upper(), tensor.data.astype(np.float32)
         if side == "B" and kind in heads:
             matrix = rows_of_transformers(matrix, heads[kind])
         name = f"base_model.model.model.layers.{layer}.{paths[kind]}.lora_{side}.default.weight"

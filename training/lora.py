@@ -36,14 +36,17 @@ def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
     from peft.tuners.lora import Linear as LoraLinear
 
     class Merging(LoraLinear):  # type: ignore[misc]
-        """peft's linear layer, computed as one product, with merged weights; `off` is by what these are rounded."""
+        """peft's linear layer, computed as one product, with merged weights.
 
-        off: Tensor | None = None
+        `base_off` are the base's weights, off by the rounding error of the merged ones; None: as they are.
+        """
+
+        base_off: Tensor | None = None
 
         def forward(self, x: Tensor) -> Any:
             if self.disable_adapters:
                 return self.base_layer(x)
-            weight = self.base_layer.weight if self.off is None else self.off
+            weight = self.base_layer.weight if self.base_off is None else self.base_off
             a, b = self.lora_A["default"].weight, self.lora_B["default"].weight
             return MergedLinear.apply(x, weight, a, b, self.scaling["default"])  # type: ignore[no-untyped-call]
 
@@ -60,7 +63,6 @@ def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
 ROUNDED = ("mlp.gate_proj", "mlp.up_proj")
 
 
-@torch.no_grad()
 def round_weights(adapted: Any) -> None:
     """From now on, let the layers that a merged file holds coarsely be off by what rounding makes of them as they are.
 
@@ -69,14 +71,15 @@ def round_weights(adapted: Any) -> None:
     """
     layers = [module for name, module in adapted.named_modules() if name.endswith(ROUNDED)]
 
+    @torch.no_grad()  # which holds for one thread
     def round_one(layer: Any) -> None:
         weight, a, b = (part.weight for part in (layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]))
         merged = torch.addmm(weight.float(), b.float(), a.float(), alpha=layer.scaling["default"])
-        off = weight.float() + (torch.from_numpy(rounded(merged.numpy())) - merged)
-        if layer.off is None:
-            layer.off = off.to(weight.dtype)
+        base_off = weight.float() + (torch.from_numpy(rounded(merged.numpy())) - merged)
+        if layer.base_off is None:
+            layer.base_off = base_off.to(weight.dtype)
         else:
-            layer.off.copy_(off)  # in its place, for which the layer is compiled
+            layer.base_off.copy_(base_off)  # in its place, for which the layer is compiled
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(round_one, layers))

@@ -129,6 +129,7 @@ class Recorder:
                 names = ", ".join(name for name, _ in scenario.documents)
                 agent.alert(f"The user gave you documents: {names}. Read them with archival_memory_search.")
             agent.indexer.flush()
+            agent.indexer.query_vector("", wait=True)  # so that what is offered does not depend on when it is loaded
             yield agent
             self._agent = None
 

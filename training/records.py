@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from training.recorder import Recorder, Trace
 from training.texts import KINDS, load
 
 _N_CTX = 8192
+_PATIENCE_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,12 @@ def make(split: str, seeds: range, processes: int) -> dict[int, list[Trace]]:
     found: dict[int, list[Trace]] = {}
     running, begun = len(workers), time.monotonic()
     while running:
-        item = queue.get(timeout=300)
+        if any(worker.exitcode for worker in workers):  # it has said why
+            raise SystemExit("a process that makes records has ended early")
+        try:
+            item = queue.get(timeout=_PATIENCE_S)
+        except Empty:
+            continue
         if item is None:
             running -= 1
             continue

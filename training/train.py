@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 class Plan:
     """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
     step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped. What is
-    kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them."""
+    kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them.
+    Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the sha256 of that file."""
 
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 8e-4
-    warmup: int = 10
+    warmup: int = 40
     batch: int = 3072
     most: int = 2400
     seed: int = 7
@@ -51,6 +53,8 @@ class Plan:
     replay_every: int = 8
     replay_weight: float = 3.0
     horizon: int = 80
+    every: int = 40
+    begun_with: str = ""
 
 
 # -- batches
@@ -215,7 +219,7 @@ class Trainer:
 
     def begin_with(self, file: Path) -> None:
         """Begin with the weights of another training's state, or of an adapter, whatever its plan but the rank."""
-        master = weights_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True)["mean"]
+        master = weights_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True).get("mean", {})
         if {name: tuple(p.shape) for name, p in master.items()} != {n: tuple(p.shape) for n, p in self.master.items()}:
             raise SystemExit(f"{file} is of another model or rank; give one that fits, or none.")
         for own in (self.master, self.mean):
@@ -230,6 +234,7 @@ class Trainer:
         round_weights(self.model)
         sums = [loss_of(self.model, [record]) for record in records]
         self._take(self.master)
+        round_weights(self.model)
         return sum(float(total) for total, _ in sums) / sum(count for _, count in sums)
 
 
@@ -238,10 +243,8 @@ def train(
     records: Sequence[Record],
     dev: Sequence[Record],
     replay: Sequence[Record] = (),
-    *,
-    every: int = 40,
 ) -> None:
-    """All steps of the plan that are not done yet. Each `every`, the state is saved and the weights rounded anew."""
+    """All steps of the plan that are not done yet."""
     plan = trainer.plan
     round_weights(trainer.model)
     tasks, texts = batches(records, plan), batches(replay, plan)
@@ -255,18 +258,25 @@ def train(
             rest = trainer.seconds / trainer.step * (plan.steps - trainer.step)
             what = "divergence" if replayed else "loss"
             print(f"step {trainer.step}/{plan.steps} {what} {loss:.4f} rest {rest / 60:.0f} min", flush=True)
-        if trainer.step % every == 0 or trainer.step == plan.steps:
+        if trainer.step % plan.every == 0 or trainer.step == plan.steps:
             trainer.save()
             if dev:
                 print(json.dumps({"step": trainer.step, "dev": round(trainer.measured(dev), 4)}), flush=True)
-            round_weights(trainer.model)
+            else:
+                round_weights(trainer.model)
 
 
 def main() -> None:
     options = _options()
     torch.manual_seed(options.seed)
     plan = Plan(
-        rank=options.rank, alpha=2 * options.rank, learning_rate=options.rate, steps=options.steps, seed=options.seed
+        rank=options.rank,
+        alpha=2 * options.rank,
+        learning_rate=options.rate,
+        steps=options.steps,
+        seed=options.seed,
+        every=options.every,
+        begun_with=sha256(options.begin_with.read_bytes()).hexdigest() if options.begin_with else "",
     )
     model = with_lora(load_base(base_file()), rank=plan.rank, alpha=plan.alpha)
     compile_layers(model)
@@ -292,6 +302,7 @@ def _options() -> argparse.Namespace:
         "--begin-with", type=Path, help="an adapter, or the state.pt of an earlier training, to begin with its weights"
     )
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--every", type=int, default=40, help="save and round each so many steps (default: 40)")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rate", type=float, default=8e-4, help="learning rate (default: 0.0008)")
     parser.add_argument("--seed", type=int, default=7)

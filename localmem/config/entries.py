@@ -66,8 +66,9 @@ class Quantisation:
     ffn_down: str
 
     def __str__(self) -> str:
-        others = {"embedding": self.embedding, "ffn": self.ffn, "ffn_down": self.ffn_down}
-        return ", ".join([self.default, *(f"{part} {kind}" for part, kind in others.items() if kind != self.default)])
+        parts = (("embedding", self.embedding, self.default), ("ffn", self.ffn, self.default))
+        others = (*parts, ("ffn_down", self.ffn_down, self.ffn))
+        return ", ".join([self.default, *(f"{part} {kind}" for part, kind, usual in others if kind != usual)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,12 @@ def bounded(schema: Schema) -> Schema:
             return schema
 
 
-def quoted(schema: Schema, texts: Sequence[str]) -> Schema:
+def quoting(schema: Schema, texts: Sequence[str]) -> Schema:
     """A function parameter's schema in which each string of free wording is one of `texts`, if any of them fits it."""
     if "anyOf" in schema:
-        return {**schema, "anyOf": [quoted(branch, texts) for branch in schema["anyOf"]]}
+        return {**schema, "anyOf": [quoting(branch, texts) for branch in schema["anyOf"]]}
     if schema.get("type") == "array":
-        return {**schema, "items": quoted(schema["items"], texts)}
+        return {**schema, "items": quoting(schema["items"], texts)}
     if schema.get("pattern") != TEXT_PATTERN:
         return schema
     fitting = [each for each in texts if schema["minLength"] <= len(each) <= schema["maxLength"]]

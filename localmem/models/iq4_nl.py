@@ -18,6 +18,8 @@ BLOCK = 32  # weights of one scale
 _TABLE = np.array(IQ4_NL.kvalues, np.float32)
 #: For each number from -128 to 127 the place in the table of the value nearest to it.
 _NEAREST = np.abs(np.arange(-128, 128)[:, None] - _TABLE).argmin(axis=1).astype(np.uint8)
+#: A block whose weights are all smaller is as good as empty: float16 has no scale for it.
+_LEAST = 1e-30
 #: What the largest weight of a block may come to: near the ends of the table, where its steps are wide, and below.
 _LARGEST = (-135.0, -127.0, -119.0, -111.0, -104.0, -97.0, -90.0, 113.0, 105.0, 98.0)
 
@@ -43,7 +45,7 @@ def _searched(blocks: Floats) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     scales = np.zeros(len(blocks), np.float16)
     places = np.zeros(blocks.shape, np.uint8)
     for value in _LARGEST:
-        inverse = np.divide(value, largest, out=np.zeros_like(largest), where=largest != 0)
+        inverse = np.divide(value, largest, out=np.zeros_like(largest), where=np.abs(largest) > _LEAST)
         tried = _NEAREST[np.clip(np.rint(blocks * inverse), -128, 127).astype(np.int16) + 128]
         levels = _TABLE[tried]
         # The scale that fits these levels best, in least squares.
