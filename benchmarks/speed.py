@@ -46,7 +46,7 @@ def rates(engine: LlamaEngine, prompt: Sequence[int], tokens: int, seed: int) ->
 
 
 def interleaved(engines: Sequence[LlamaEngine], options: argparse.Namespace) -> list[list[Rates]]:
-    """The rates of each round, in the order of the engines. Prompts behind which one of them ends early are left out."""
+    """The rates of each round, in the order of the engines. Prompts behind which one ends early are left out."""
     rng, rounds = random.Random(1), list[list[Rates]]()
     first, last = _ORDINARY
     last = min(last, *(engine.vocabulary.size for engine in engines))

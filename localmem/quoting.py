@@ -27,6 +27,8 @@ _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|c
 #: Marks that end a sentence or a part of one, and pairs of marks that stand around words.
 _STOPS = ".,;:!?…"
 _PAIRS = ("()", "[]", "{}", "<>", '""', "''", "``", "“”", "‘’", "«»", "»«", "„“", "„”", "‚‘", "‹›")
+_CLOSING = {pair[0]: "".join(other[1] for other in _PAIRS if other[0] == pair[0]) for pair in _PAIRS}
+_OPENING = {pair[1]: "".join(other[0] for other in _PAIRS if other[1] == pair[1]) for pair in _PAIRS}
 
 #: Sentences that one call may store.
 MOST_LINES = 3
@@ -129,13 +131,12 @@ def phrases(message: str) -> list[str]:
 def _bare(run: str) -> Iterator[str]:
     """A run of words without stops and half pairs at its ends; in a whole pair also without that."""
     run = run.rstrip(_STOPS).lstrip("¿¡")
-    for opening, closing in _PAIRS:
-        if run.startswith(opening) and closing not in run[1:]:
-            run = run[1:]
-        if run.endswith(closing) and opening not in run[:-1]:
-            run = run[:-1].rstrip(_STOPS)
+    if run[:1] in _CLOSING and not set(_CLOSING[run[0]]) & set(run[1:]):
+        run = run[1:]
+    if run[-1:] in _OPENING and not set(_OPENING[run[-1]]) & set(run[:-1]):
+        run = run[:-1].rstrip(_STOPS)
     yield run
-    if any(run[:1] + run[-1:] == pair for pair in _PAIRS) and len(run) > 2:
+    if run[:1] + run[-1:] in _PAIRS:
         yield run[1:-1].rstrip(_STOPS)
 
 
