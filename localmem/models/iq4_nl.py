@@ -8,14 +8,13 @@ block_iq4_nl. Knows no model and no file.
 from __future__ import annotations
 
 import numpy as np
-from gguf.quants import IQ4_NL
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
 BLOCK = 32  # weights of one scale
 
-_TABLE = np.array(IQ4_NL.kvalues, np.float32)
+_TABLE = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 #: For each number from -128 to 127 the place in the table of the value nearest to it.
 _NEAREST = np.abs(np.arange(-128, 128)[:, None] - _TABLE).argmin(axis=1).astype(np.uint8)
 #: A block whose weights are all smaller is as good as empty: float16 has no scale for it.
