@@ -21,7 +21,7 @@ from benchmarks.scores import report
 from localmem import ScriptedEngine
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
-from localmem.memory.embedder import HashEmbedder
+from localmem.memory.embedder import HashEmbedder, SentenceEmbedder
 from localmem.protocols import Generation
 from training.compose import compose
 from training.handwritten import handwritten
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_a_run_with_what_was_asked_so_far(tmp_path: Path, capsys: py
 def test_a_real_model(tiny_model_path: Path, tmp_path: Path) -> None:
     engine = LlamaEngine(tiny_model_path, LlamaOptions(n_ctx=4096, threads=1))
     try:
-        lived = Recorder(engine, HashEmbedder(), quoting=False, max_steps=1)
+        lived = Recorder(engine, HashEmbedder(), quoting=False, max_steps=3)
         found = calls.run(lived, options(tmp_path, set="both", turns=1, out=None), {"benchmark": "calls"})
     finally:
         engine.close()
@@ -173,9 +173,10 @@ def test_plain_questions_do_not_hold_their_answers() -> None:
         assert not any(part.casefold() in question.casefold().split() for part in word.split("|"))
 
 
-def test_what_a_quoting_agent_is_taught_is_right(model_path: Path) -> None:
+def test_what_a_quoting_agent_is_taught_is_right(model_path: Path, embedder_folder: Path) -> None:
     engine = LlamaEngine(model_path, LlamaOptions(n_ctx=8192, reads_ahead=False), name="smollm2-135m")
-    lived, wrong, quoted = Recorder(engine, HashEmbedder(384)), [], 0
+    embedder = SentenceEmbedder(embedder_folder, "minilm")
+    lived, wrong, quoted = Recorder(engine, embedder), [], 0
     try:
         for scenario in islice(scenarios("dev", 3), 3):
             with lived.opened(scenario) as agent:
@@ -191,5 +192,6 @@ def test_what_a_quoting_agent_is_taught_is_right(model_path: Path) -> None:
                     quoted += sum(line in turn.text for content in stored for line in content.splitlines())
     finally:
         engine.close()
+        embedder.close()
     assert wrong == []
     assert quoted >= 3

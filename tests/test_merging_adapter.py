@@ -99,7 +99,7 @@ def test_quantised_they_differ_by_what_quantising_costs(
     for name, lora in (("merged", adapter), ("plain", nothing)):
         merge(tiny_model_path, lora, tmp_path / name, recipe(kind))
     cost = distance(logits(tmp_path / "plain"), logits(tiny_model_path))
-    assert distance(logits(tmp_path / "merged"), logits(tiny_model_path, adapter)) < 2 * cost
+    assert distance(logits(tmp_path / "merged"), logits(tiny_model_path, adapter)) < 2.5 * cost
 
 
 @pytest.mark.parametrize("name", [*SHAPES])

@@ -97,17 +97,12 @@ def test_what_cannot_be_called_is_refused_at_registration(bad: object) -> None:
 
 
 def test_an_interrupt_between_steps_ends_the_turn(home: Path) -> None:
-    with scripted(home) as agent:
+    def press() -> str:
+        """Press Ctrl-C."""
+        agent.interrupt()
+        return "pressed"
 
-        def press() -> str:
-            """Press Ctrl-C."""
-            agent.interrupt()
-            return "pressed"
-
-        from localmem.functions import describe
-
-        agent._steps._functions["press"] = describe(press)
-        agent.engine.answers.append(call("press"))  # type: ignore[attr-defined]
+    with scripted(home, [call("press")], functions=[press]) as agent:
         events = list(agent.send("Go."))
         assert events[-1].kind is Kind.ALERT
         assert "interrupted" in events[-1].text
