@@ -33,7 +33,7 @@ def said(result: Result, code: int = 0) -> str:
 def test_ls_marks_defaults_and_what_is_here(with_models: Path) -> None:
     lines = said(localmem("ls")).splitlines()
     assert lines[0].split() == ["NAME", "KIND", "HERE", "LICENCE", "SOURCE"]
-    assert any(line.startswith("smollm2-135m *     model     243.2 MB  Apache-2.0") for line in lines)
+    assert any(line.startswith("smollm2-135m *     model     216.6 MB  Apache-2.0") for line in lines)
     assert any(line.startswith("smollm2-135m-base  model     98.4 MB   Apache-2.0") for line in lines)
     assert any(line.startswith("minilm *           embedder  91.6 MB") for line in lines)
     assert any(line.startswith("qwen3-4b           model     -  ") for line in lines)
@@ -51,7 +51,7 @@ def test_show_reads_the_file(with_models: Path) -> None:
     text = said(localmem("show"))
     for line in ("architecture        llama", "quantisation        Q8_0", "kv_bytes_per_token  23,040"):
         assert line in text
-    assert "smollm2-135m.gguf (scale 1, merged: q8_0)" in text
+    assert "smollm2-135m.gguf (scale 1, merged: q8_0, ffn iq4_nl, ffn_down q8_0)" in text
     assert "quantisation        Q4_1" in said(localmem("show", "smollm2-135m-base"))
     shown = json.loads(said(localmem("show", "smollm2", "--json")))
     assert shown["file"]["context_that_fits"] == 8192
@@ -84,7 +84,7 @@ def test_pull_of_what_is_here_fetches_nothing(with_models: Path) -> None:
     result = localmem("pull")
     lines = said(result).splitlines()
     assert [line.split(":")[0] for line in lines] == ["smollm2-135m", "minilm"]
-    assert re.search(r"/merged/smollm2-135m/smollm2-135m-[0-9a-f]{12}\.gguf \(144\.8 MB, Apache-2\.0\)$", lines[0])
+    assert re.search(r"/merged/smollm2-135m/smollm2-135m-[0-9a-f]{12}\.gguf \(118\.3 MB, Apache-2\.0\)$", lines[0])
     assert result.stderr == ""
     (line,) = said(localmem("pull", "smollm2-135m-base")).splitlines()
     assert line.endswith("SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB, Apache-2.0)")

