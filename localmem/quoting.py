@@ -40,7 +40,6 @@ _MOST_NEIGHBOURS = 3
 _MOST_WORDS, _LONGEST_PHRASE = 60, 12  # words
 _MOST = 8  # sentences; of a longer message the last ones, where people come to the point
 
-
 #: How much each of some texts is alike to a text in meaning, by the cosine of their vectors; None if nobody knows yet.
 Likeness = Callable[[str, Sequence[str]], Sequence[float] | NDArray[np.float32] | None]
 

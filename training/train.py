@@ -40,7 +40,8 @@ class Plan:
     """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
     step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped. What is
     kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them.
-    Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the sha256 of that file."""
+    Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the sha256 of the file that
+    the first weights came from, if they came from one."""
 
     rank: int = 16
     alpha: int = 32

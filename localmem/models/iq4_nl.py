@@ -1,8 +1,8 @@
 """IQ4_NL: four bits a weight, by a table of sixteen uneven values, and one scale for 32 weights.
 
 The gguf package reads this type and does not write it. Of the scales tried for a block, the one with the least squared
-error is taken: such files are as small and as fast as Q4_0, with a third less of its error. Format and table: ggml's
-block_iq4_nl. Knows no model and no file.
+error is taken: such files are as small and as fast as Q4_0, with a quarter less of its squared error. Format and table:
+ggml's block_iq4_nl. Knows no model and no file.
 """
 
 from __future__ import annotations
