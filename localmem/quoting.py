@@ -122,9 +122,10 @@ def phrases(message: str) -> list[str]:
     words = message.split()[-_MOST_WORDS:]
     ends = ((start, end) for start in range(len(words)) for end in range(start + 1, start + 1 + _LONGEST_PHRASE))
     runs = [" ".join(words[start:end]) for start, end in ends if end <= len(words)]
-    bare = [each for run in (*runs, *sentences(message), message) for each in _bare(run)]
+    larger = [*sentences(message), message]
+    bare = [each for run in (*runs, *larger) for each in _bare(run)]
     owners = [each[:-2] for each in bare if each.endswith(("'s", "’s"))]
-    return [each for each in dict.fromkeys([*bare, *owners, *sentences(message), message]) if _LETTER.search(each)]
+    return [each for each in dict.fromkeys([*bare, *owners, *larger]) if _LETTER.search(each)]
 
 
 def _bare(run: str) -> Iterator[str]:

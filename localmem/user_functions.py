@@ -38,8 +38,8 @@ class UserFunctions:
         self._quotable = {each: self._limits.quoted(each) for each in phrases(self._message)}
 
     def called(self) -> None:
-        """A call has been made in this turn."""
-        self._message, self._quotable = "", {}
+        """A call has been made in this turn: what follows is as free as in one that no message began."""
+        self.begin_turn()
 
     def variants(self) -> dict[str, list[Schema]]:
         """The argument objects that each function takes now."""

@@ -174,6 +174,13 @@ class Trainer:
         self.seconds += time.monotonic() - begun
         return float(total.detach()) / count
 
+    def _put(self, master: Mapping[str, Tensor], mean: Mapping[str, Tensor]) -> None:
+        """Go on from these."""
+        for own, given in ((self.master, master), (self.mean, mean)):
+            for name, values in own.items():
+                values.copy_(given[name])
+        self._take(self.master)
+
     @torch.no_grad()
     def _take(self, values: Mapping[str, Tensor]) -> None:
         """Let the model compute with these."""
@@ -213,20 +220,14 @@ class Trainer:
             raise SystemExit(f"{file} is of another plan; remove it, or give another --out.")
         self.step, self.seconds = state["step"], state["seconds"]
         self.optimizer.load_state_dict(state["optimizer"])
-        for own, saved in ((self.master, state["master"]), (self.mean, state["mean"])):
-            for name, values in own.items():
-                values.copy_(saved[name])
-        self._take(self.master)
+        self._put(state["master"], state["mean"])
 
     def begin_with(self, file: Path) -> None:
         """Begin with the weights of another training's state, or of an adapter, whatever its plan but the rank."""
         master = weights_of(file) if file.suffix == ".gguf" else torch.load(file, weights_only=True).get("mean", {})
         if {name: tuple(p.shape) for name, p in master.items()} != {n: tuple(p.shape) for n, p in self.master.items()}:
             raise SystemExit(f"{file} is of another model or rank; give one that fits, or none.")
-        for own in (self.master, self.mean):
-            for name, values in own.items():
-                values.copy_(master[name])
-        self._take(self.master)
+        self._put(master, master)
 
     @torch.no_grad()
     def measured(self, records: Sequence[Record]) -> float:
