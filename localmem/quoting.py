@@ -24,6 +24,9 @@ _WORD = re.compile(r"\w+")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
 _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
 
+#: Begins a sentence that is about what the one before it names, and says nothing without it.
+_REFERS = re.compile(r"(?:(?:and|but|so)\s+)?(?:he|she|it|they|his|her|its|their|that[’']s)\b", re.IGNORECASE)
+
 #: Marks that end a sentence or a part of one, and pairs of marks that stand around words.
 _STOPS = ".,;:!?…"
 _PAIRS = ("()", "[]", "{}", "<>", '""', "''", "``", "“”", "‘’", "«»", "»«", "„“", "„”", "‚‘", "‹›")
@@ -60,13 +63,19 @@ def sentences(message: str) -> list[str]:
 
 
 def _of_line(line: str) -> Iterator[str]:
-    """The sentences of a line: an exclamation of one word goes with what follows it, at the end with what is before."""
+    """The sentences of a line: an exclamation of one word goes with what follows it, at the end with what is before;
+    and with what is before goes a sentence that refers to it, as far as one sentence may be long."""
     waiting = last = ""
     for part in filter(_LETTER.search, _BETWEEN.split(line)):
         waiting = f"{waiting} {_BLANK.sub(' ', part)}".strip()
-        if len(waiting) > _LONGEST or _stands_alone(waiting):
+        if len(waiting) <= _LONGEST and not _stands_alone(waiting):
+            continue
+        if _REFERS.match(waiting) and last and len(last) + len(waiting) < _LONGEST:
+            last = f"{last} {waiting}"
+        else:
             yield from textwrap.wrap(last, _LONGEST, break_on_hyphens=False)
-            waiting, last = "", waiting
+            last = waiting
+        waiting = ""
     if _stands_alone(last) and len(last) + len(waiting) < _LONGEST:
         waiting, last = f"{last} {waiting}".strip(), ""
     for rest in (last, waiting):
