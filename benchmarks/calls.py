@@ -3,10 +3,11 @@
     python -m benchmarks.calls [--model M] [--set S] [--prompt P] [--turns N] [--out FILE [--resume]] [--json]
 
 Agents live through scenarios: of the test set, whose texts and values no training has seen, and of prompts written by
-hand. (Those are for reporting; choices are guided by `--set dev`.) At each turn the model answers by itself, greedily,
-under the agent's real grammar; its answer is judged (see `judging`) and taken back, and the scenario goes on behind the
-right answer, so that every turn has a right history. Searches are real. With --out each turn is a line of JSON, and
---resume goes on where one ended; Ctrl-C ends a run with the figures of what was asked so far.
+hand. (Those are for reporting; choices are guided by `--set dev` and `--set messages`.) At each turn the model answers
+by itself, greedily, under the agent's real grammar; its answer is judged (see `judging`) and taken back, and the
+scenario goes on behind the right answer, so that every turn has a right history. Searches are real. With --out each
+turn is a line of JSON, and --resume goes on where one ended; Ctrl-C ends a run with the figures of what was asked so
+far.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from localmem.prefix import PRESETS
 from training import compose as composing
 from training import texts as texts_of
 from training.compose import compose
-from training.handwritten import handwritten
+from training.handwritten import handwritten, messages
 from training.quoting import Unfit
 from training.recorder import Recorder
 from training.scenario import Scenario, Turn
@@ -44,14 +45,15 @@ from training.scenario import Scenario, Turn
 Row = dict[str, Any]
 
 SETS = ("test", "handwritten")
+_BY_HAND = {"handwritten": handwritten, "messages": messages}
 #: Turns whose answer is a matter of taste, or only leads to the judged one.
 _NOT_JUDGED = ("episode", "known fact", "before")
 
 
 def scenarios(name: str, seed: int) -> Iterator[Scenario]:
-    """Those of a set; of the test and the development set there is no end."""
-    if name == "handwritten":
-        return iter(handwritten())
+    """Those of a set; of the composed ones there is no end."""
+    if name in _BY_HAND:
+        return iter(_BY_HAND[name]())
     return (compose(texts_of.load(name), number) for number in count(seed))
 
 
@@ -207,7 +209,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", help="a name of models.yaml or a GGUF file (default: the default model)")
     parser.add_argument("--models", type=Path, help="a models.yaml that is merged over the others")
-    parser.add_argument("--set", choices=[*SETS, "both", "dev"], default="both")
+    parser.add_argument("--set", choices=[*SETS, "both", "dev", "messages"], default="both")
     parser.add_argument("--prompt", choices=PRESETS, help="the preset (default: what models.yaml says)")
     parser.add_argument("--quoting", action=argparse.BooleanOptionalAction, help="default: what models.yaml says")
     parser.add_argument("--turns", type=int, default=300, help="at most so many judged turns of a set (default: 300)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from agents import call, say
 
 from benchmarks import calls
 from benchmarks.calls import ask_all, scenarios
-from benchmarks.judging import judge
+from benchmarks.judging import judge, says
 from benchmarks.perplexity import QUESTIONS, Reader, perplexity
 from benchmarks.scores import report
 from localmem import ScriptedEngine
@@ -24,7 +25,7 @@ from localmem.engine.loading import LlamaOptions
 from localmem.memory.embedder import HashEmbedder, SentenceEmbedder
 from localmem.protocols import Generation
 from training.compose import compose
-from training.handwritten import handwritten
+from training.handwritten import handwritten, messages
 from training.recorder import Recorder
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
 from training.texts import load
@@ -58,6 +59,22 @@ def test_each_prompt_by_hand_is_a_scenario_with_one_judged_turn() -> None:
     assert by_id["h042"].turns[-1].expected.kind == "forget"
     assert by_id["h089"].turns[-1].expected.kind == "chat"
     assert by_id["h083"].turns[0].calls[-1].arguments["message"].startswith("A British pint")
+
+
+def test_each_message_by_hand_is_a_scenario_of_one_turn() -> None:
+    found = messages()
+    assert len({scenario.id for scenario in found}) == len(found) == 320
+    assert list(calls.scenarios("messages", 0)) == list(found)
+    for scenario in found:
+        (turn,) = scenario.turns
+        expected, known = turn.expected, "\n".join(scenario.human)
+        assert calls.is_judged(turn)
+        assert expected.old is None or expected.old in scenario.human
+        assert all(any(says(part, turn.text) for part in fact.split("|")) for fact in expected.fact), turn.text
+        assert all(any(says(part, known) for part in value.split("|")) for value in expected.answer), turn.text
+    kinds = Counter(scenario.turns[0].expected.kind for scenario in found)
+    told = {"fact": 105, "correction": 40, "forget": 10, "keep": 5}
+    assert kinds == told | {"chat": 110, "core question": 25, "past question": 25}
 
 
 HAND = [

@@ -17,7 +17,7 @@ from localmem.engine.loading import LlamaOptions
 from localmem.memory.embedder import HashEmbedder
 from training import remembering
 from training.compose import PRACTICE, compose
-from training.handwritten import handwritten
+from training.handwritten import handwritten, messages
 from training.recorder import Recorder, Trace
 from training.records import make, read, write
 from training.replay import answers, prose
@@ -61,9 +61,11 @@ def test_a_slot_that_is_not_declared_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_nothing_written_by_hand_is_in_the_texts_to_learn_from() -> None:
     learnt = {template.casefold() for kind in KINDS for item in load("train")[kind] for template in templates(item)}
-    prompts = [scenario.turns[-1].text.casefold() for scenario in handwritten()]
-    assert len(prompts) == 100
-    assert not learnt & set(prompts)
+    files = (handwritten(), messages())
+    reported, guiding = ({scenario.turns[-1].text.casefold() for scenario in file} for file in files)
+    assert (len(reported), len(guiding)) == (100, 320)
+    assert not learnt & (reported | guiding)
+    assert not reported & guiding
 
 
 # -- scenarios

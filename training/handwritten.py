@@ -1,4 +1,7 @@
-"""The prompts written by hand, as scenarios: the judged turn comes last. For reports only, never for training."""
+"""Prompts written by hand, as scenarios: the judged turn comes last. Never for training.
+
+Some are for reports only; others, a development set of plain messages, are there to guide choices.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import yaml
 from training.remembering import say
 from training.scenario import Expected, Past, Scenario, Turn
 
-_FILE = Path(__file__).parent / "handwritten.yaml"
+_FOLDER = Path(__file__).parent
 _START = datetime(2026, 6, 15, 9, 12)  # a Monday
 _NEGATIVE = "n't"  # an answer that may be this one says that nothing was found
 #: The kind of turn by the first function that is called.
@@ -30,8 +33,18 @@ _KINDS = {
 
 @cache
 def handwritten() -> tuple[Scenario, ...]:
-    """All of them, in the order in which they were written."""
-    return tuple(_scenario(item) for item in yaml.safe_load(_FILE.read_text(encoding="utf-8")))
+    """Those for reports, in the order in which they were written."""
+    return _read(_FOLDER / "handwritten.yaml")
+
+
+@cache
+def messages() -> tuple[Scenario, ...]:
+    """Those that may guide choices: single messages, after nothing but what core memory says."""
+    return _read(_FOLDER / "texts" / "dev" / "messages.yaml")
+
+
+def _read(file: Path) -> tuple[Scenario, ...]:
+    return tuple(_scenario(item) for item in yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def _scenario(item: Mapping[str, Any]) -> Scenario:
