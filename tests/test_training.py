@@ -209,7 +209,7 @@ def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:
 
 def test_the_end_of_a_line_is_a_decision(recorder: Recorder) -> None:
     save = Call("Save it.", "core_memory_append", {"block": "human", "content": "Name: Ada\nHome: Porto"})
-    text = "I'm Ada. I live in Porto. It rains."
+    text = "I'm Ada. I live in Porto. Rain falls."
     told = Turn(text, (save, say("Hello!")), Expected("fact", ("core_memory_append",), fact=("Ada", "Porto")))
     (trace,) = recorder.record(scenario(told))
     token_bytes = recorder._dictated.vocabulary.token_bytes
