@@ -45,6 +45,7 @@ from training.scenario import Scenario, Turn
 Row = dict[str, Any]
 
 SETS = ("test", "handwritten")
+#: Those that were not composed: prompts to report on, and messages to choose by.
 _BY_HAND = {"handwritten": handwritten, "messages": messages}
 #: Turns whose answer is a matter of taste, or only leads to the judged one.
 _NOT_JUDGED = ("episode", "known fact", "before")

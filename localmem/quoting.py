@@ -24,8 +24,10 @@ _WORD = re.compile(r"\w+")
 #: A full stop that ends no sentence: of an initial, or of what is written before a name or a number.
 _ABBREVIATED = re.compile(r"\(?(?:[^\W\d_]|[MDJS]r|Mrs|Ms|Mx|Prof|Rev|St|No|vs|ca|approx|e\.g|i\.e)\.", re.IGNORECASE)
 
-#: Begins a sentence that is about what the one before it names, and says nothing without it.
-_REFERS = re.compile(r"(?:(?:and|but|so)\s+)?(?:he|she|it|they|his|her|its|their|that[’']s)\b", re.IGNORECASE)
+#: Begins, in English, a sentence that is mostly about what the one before it names. "IT" may be a trade.
+_REFERS = re.compile(
+    r"(?:(?:and|but|so)\s+)?(?-i:(?!IT\b))(?:(?:he|she|it|that)[’']?s|he|she|it|they|his|her|their)\b", re.IGNORECASE
+)
 
 #: Marks that end a sentence or a part of one, and pairs of marks that stand around words.
 _STOPS = ".,;:!?…"
@@ -57,20 +59,21 @@ def whole(message: str) -> str:
 
 
 def sentences(message: str) -> list[str]:
-    """The sentences of `message`, each once and on one line; the last eight of more."""
+    """The sentences of `message`, each once and on one line, with those that refer to it; the last eight of more."""
     found = [sentence for line in message.splitlines() for sentence in _of_line(line)]
     return list(dict.fromkeys(found))[-_MOST:]
 
 
 def _of_line(line: str) -> Iterator[str]:
-    """The sentences of a line: an exclamation of one word goes with what follows it, at the end with what is before;
-    and with what is before goes a sentence that refers to it, as far as one sentence may be long."""
+    """The sentences of a line. An exclamation of one word goes with what follows it, the last with what is before; a
+    sentence that refers to the one before it goes with that, as far as one sentence may be long."""
     waiting = last = ""
     for part in filter(_LETTER.search, _BETWEEN.split(line)):
         waiting = f"{waiting} {_BLANK.sub(' ', part)}".strip()
         if len(waiting) <= _LONGEST and not _stands_alone(waiting):
             continue
-        if _REFERS.match(waiting) and last and len(last) + len(waiting) < _LONGEST:
+        refers = _REFERS.match(waiting) or _REFERS.match(part)
+        if refers and last and len(last) + len(waiting) < _LONGEST:
             last = f"{last} {waiting}"
         else:
             yield from textwrap.wrap(last, _LONGEST, break_on_hyphens=False)
