@@ -12,7 +12,6 @@ see that, and should rather be told than guess. `page_out` is the agent's own af
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -21,12 +20,10 @@ from localmem.fitting import longest
 from localmem.functions import Outcome
 from localmem.grammar.schema import Schema, arguments, one_of, text
 from localmem.limits import Limits
+from localmem.lookups import Lookups
 from localmem.memory.archival import Archival
 from localmem.memory.core import Block, Core
-from localmem.memory.recall import Recall
 from localmem.quoting import MOST_LINES, Likeness, akin, contents, nearest, passages, sentences, unknown, whole
-from localmem.results import shown
-from localmem.searches import Searches
 
 #: Signature and description of each, in the order in which the model is told of them.
 DESCRIPTIONS: dict[str, str] = {
@@ -42,15 +39,11 @@ DESCRIPTIONS: dict[str, str] = {
 NAMES = tuple(signature.partition("(")[0] for signature in DESCRIPTIONS)
 
 _LEAST_ROOM = 12  # an append into less room than this is no fact
-_LONGEST_QUERY = 120
-_PAGE_SIZE = 4
-_SEARCHES_A_TURN = 2
-_EVER = 2**62
 _WITHIN = 0.1  # by how much less than the most alike line another may be alike to the message
 
 
 class MemoryFunctions:
-    """The built-in functions of one agent. `in_context` gives the ids of the events in main context.
+    """The built-in functions of one agent, searches among them.
 
     With `quoting`, what is stored and sought in a turn that a message began is quoted from it, and the lines that it
     may correct are those nearest to it in meaning, by `likeness`.
@@ -59,51 +52,38 @@ class MemoryFunctions:
     def __init__(
         self,
         core: Core,
-        recall: Recall,
         archival: Archival,
+        lookups: Lookups,
         limits: Limits,
-        in_context: Callable[[], Collection[int]],
         *,
         quoting: bool = False,
         likeness: Likeness = unknown,
     ) -> None:
-        self._core, self._recall, self._archival = core, recall, archival
-        self._limits = limits
-        self._in_context, self._likeness = in_context, likeness
-        self._searches = Searches()
+        self._core, self._archival, self._lookups = core, archival, lookups
+        self._limits, self._likeness = limits, likeness
         self._quoting, self._message, self._quotable = quoting, "", dict[str, int]()
-        #: Whether a message began the turn, and what it asks may still be sought.
-        self._answers = False
         self._idle: set[str] = set()
 
     def begin_turn(self, message: str = "") -> None:
         """In a new turn, everything may be tried again. `message` is what the user says, if that begins the turn."""
-        self._answers = bool(message)
         self._message = whole(message) if self._quoting else ""
         cut = (longest(each, partial(self._limits.quotes, times=MOST_LINES)) for each in sentences(self._message))
         self._quotable = {each.strip(): self._limits.count(each) + 1 for each in cut if each.strip()}
-        self._searches.begin_turn()
+        self._lookups.begin_turn(bool(message))
         self._idle.clear()
 
     # -- what the grammar allows now
 
     def variants(self) -> dict[str, list[Schema]]:
         """The argument objects that each function takes now; a function that cannot be called now is left out."""
-        days = self._days_out_of_sight()
         offered = {
             "send_message": [self.send_message_arguments()],
             "core_memory_append": self._append_variants(),
             "core_memory_replace": self._replace_variants(),
-            "conversation_search": self._query_variants("conversation_search", self._answers or bool(days)),
-            "conversation_search_date": self._date_variants(days),
             "archival_memory_insert": self._insert_variants(),
-            "archival_memory_search": self._query_variants("archival_memory_search", len(self._archival) > 0),
+            **self._lookups.variants(passages(list(self._quotable)) if self._message else None),
         }
-        return {name: variants for name, variants in offered.items() if variants and name not in self._idle}
-
-    def _days_out_of_sight(self) -> Sequence[date]:
-        """The days of messages that main context does not hold."""
-        return self._recall.days(before=min(self._in_context(), default=_EVER))
+        return {name: offered[name] for name in NAMES if offered.get(name) and name not in self._idle}
 
     def send_message_arguments(self) -> Schema:
         return arguments({"message": text(self._limits.message_chars)})
@@ -153,29 +133,12 @@ class MemoryFunctions:
         alike = self._likeness(self._message, lines)
         return akin(lines, self._message) if alike is None else nearest(lines, alike, _WITHIN)
 
-    def _query_variants(self, name: str, useful: bool) -> list[Schema]:
-        """A search of anything, where it may be of use, and further pages of earlier searches."""
-        further = self._searches.further_pages(name)
-        left = [passage for passage in passages(list(self._quotable)) if not self._searches.sought(name, passage)]
-        if not useful or self._searches.made[name] >= _SEARCHES_A_TURN or (self._message and not left):
-            return further
-        query = one_of(left) if left else text(_LONGEST_QUERY)
-        return [arguments({"query": query, "page": {"const": 1}}), *further]
-
     def _insert_variants(self) -> list[Schema]:
         """A text to store; quoted, it is the whole message."""
         if not self._message:
             return [arguments({"content": text(self._limits.message_chars)})]
         fits = self._quotable and self._limits.quotes(self._message)
         return [arguments({"content": {"const": self._message}})] if fits else []
-
-    def _date_variants(self, days: Sequence[date]) -> list[Schema]:
-        name = "conversation_search_date"
-        further = self._searches.further_pages(name)
-        if not days or self._searches.made[name] >= _SEARCHES_A_TURN:
-            return further
-        listed = one_of([day.isoformat() for day in days])
-        return [arguments({"start_date": listed, "end_date": listed, "page": {"const": 1}}), *further]
 
     # -- what a call does
 
@@ -184,10 +147,10 @@ class MemoryFunctions:
         run: dict[str, Callable[..., Outcome]] = {
             "core_memory_append": self._append,
             "core_memory_replace": self._replace,
-            "conversation_search": self._conversation_search,
-            "conversation_search_date": self._conversation_search_date,
+            "conversation_search": self._lookups.conversation_search,
+            "conversation_search_date": self._lookups.conversation_search_date,
             "archival_memory_insert": self._archival_insert,
-            "archival_memory_search": self._archival_search,
+            "archival_memory_search": self._lookups.archival_search,
         }
         return run[name](**given)
 
@@ -234,42 +197,9 @@ class MemoryFunctions:
             self._idle.add("archival_memory_insert")  # there is nothing else to quote
         return Outcome("Stored in archival memory.")
 
-    def _conversation_search(self, query: str, page: int) -> Outcome:
-        until = self._searches.until("conversation_search", (query,), page)
-        if until is None and not self._days_out_of_sight():
-            self._answers = False  # told once; after a page-out there is something to find
-            return Outcome("All earlier messages are in main context.", search=True)
-        found = self._recall.search(
-            query, page=page, page_size=_PAGE_SIZE, until=until, exclude=self._in_context() if until is None else ()
-        )
-        self._searches.keep("conversation_search", {"query": query}, found)
-        return shown(found, self._limits.result_tokens, self._limits.count, f"No earlier message matches {query!r}.")
-
-    def _conversation_search_date(self, start_date: str, end_date: str, page: int) -> Outcome:
-        until = self._searches.until("conversation_search_date", (start_date, end_date), page)
-        start, end = sorted((date.fromisoformat(start_date), date.fromisoformat(end_date)))
-        found = self._recall.search(
-            start=start,
-            end=end,
-            page=page,
-            page_size=_PAGE_SIZE,
-            until=until,
-            exclude=self._in_context() if until is None else (),
-        )
-        self._searches.keep("conversation_search_date", {"start_date": start_date, "end_date": end_date}, found)
-        return shown(
-            found, self._limits.result_tokens, self._limits.count, "All messages of these days are in main context."
-        )
-
-    def _archival_search(self, query: str, page: int) -> Outcome:
-        until = self._searches.until("archival_memory_search", (query,), page)
-        found = self._archival.search(query, page=page, page_size=_PAGE_SIZE, until=until)
-        self._searches.keep("archival_memory_search", {"query": query}, found)
-        return shown(found, self._limits.result_tokens, self._limits.count, f"Nothing stored matches {query!r}.")
-
     def forget_pages(self) -> None:
         """The head has moved: no search is in the conversation any more."""
-        self._searches.forget_pages()
+        self._lookups.forget_pages()
 
 
 def _lines(block: Block, besides: Collection[str]) -> list[str]:

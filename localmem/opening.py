@@ -18,7 +18,9 @@ from localmem.errors import ConfigError, ModelError
 from localmem.functions import Function, check_names, describe
 from localmem.generating import Speech
 from localmem.limits import Limits
+from localmem.lookups import Lookups
 from localmem.memory.archival import Archival
+from localmem.memory.comparing import Comparer
 from localmem.memory.core import Core
 from localmem.memory.embedder import SentenceEmbedder
 from localmem.memory.indexing import Indexer
@@ -26,6 +28,7 @@ from localmem.memory.recall import Recall
 from localmem.memory.store import Store, utc_now
 from localmem.memory_functions import NAMES, MemoryFunctions
 from localmem.models import locate_embedder
+from localmem.nearness import Nearness
 from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, block_text, prefix_at_limits, static_prefix
 from localmem.protocols import Embedder, Engine
 from localmem.reopening import Reopening
@@ -194,8 +197,11 @@ def _assemble(wish: _Wish, store: Store, engine: Engine, manner: _Manner, undo: 
         result_tokens=window.result - 16,
         count=lambda text: len(engine.vocabulary.tokenize(text)),
     )
-    quoting: dict[str, Any] = {"quoting": manner.quoting, "likeness": indexer.likeness}
-    memory_functions = MemoryFunctions(core, recall, archival, limits, lambda: context.events, **quoting)
+    comparer = Comparer(indexer)
+    nearness = Nearness(recall, archival, comparer, lambda: context.events)
+    lookups = Lookups(recall, archival, limits, lambda: context.events, nearness)
+    quoting: dict[str, Any] = {"quoting": manner.quoting, "likeness": comparer.likeness}
+    memory_functions = MemoryFunctions(core, archival, lookups, limits, **quoting)
     parts = Parts(
         store,
         core,

@@ -146,39 +146,28 @@ def test_a_search_may_wait_for_the_embedder(store: Store, tmp_path: Path, embedd
     indexer.close()
 
 
-def test_likeness_is_the_cosine_of_vectors_that_are_kept(store: Store, indexer: Indexer, embedder: Watched) -> None:
-    assert indexer.likeness("tea", ["green tea"]) is None, "nothing is loaded yet, and nobody waits"
-    store.append(Kind.USER, "x")
+def test_nearness_is_the_largest_cosine(store: Store, indexer: Indexer) -> None:
+    ids = [store.append(Kind.USER, text).id for text in ("green tea", "tea", "mountains")]
     indexer.flush()
-    alike = indexer.likeness("green tea", ["tea", "green tea", "mountains", "tea"])
-    assert alike is not None
-    assert alike.shape == (4,)
-    assert alike[1] == pytest.approx(1.0)
-    assert alike[0] == alike[3]
-    assert alike[2] < alike[0] < alike[1]
-    known = list(embedder.texts)
-    assert indexer.likeness("tea", ["mountains", "green tea"]) is not None
-    assert embedder.texts == known, "none is embedded twice"
-    assert indexer.likeness("tea", []) is not None
+    vector = indexer.query_vector("tea")
+    assert vector is not None
+    assert indexer.nearness("recall", vector, np.array(ids[:2]), least=0.5) == pytest.approx(1.0)
+    assert 0.5 < (indexer.nearness("recall", vector, np.array(ids[:1]), least=0.5) or 0) < 1
+    assert indexer.nearness("recall", vector, np.array(ids[2:]), least=0.5) == 0
+    assert indexer.nearness("recall", vector, np.array([], np.int64), least=0.5) == 0
+    assert indexer.nearness("archival", vector, np.array(ids), least=0.5) == 0, "ids of the other tier"
 
 
-def test_of_vectors_that_nobody_asks_for_any_more_few_are_kept(
-    store: Store, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("localmem.memory.indexing._VECTORS_KEPT", 8)
-    store.append(Kind.USER, "x")
+def test_what_is_not_embedded_is_not_far(store: Store, indexer: Indexer) -> None:
+    tea = store.append(Kind.USER, "tea").id
     indexer.flush()
-    for n in range(30):
-        alike = indexer.likeness(f"message {n}", [f"line {n}", "line"])
-        assert alike is not None
-    assert len(indexer._alike) <= 8
-
-
-def test_a_broken_embedder_knows_no_likeness(store: Store, indexer: Indexer, embedder: Watched) -> None:
-    store.append(Kind.USER, "x")
-    indexer.flush()
-    embedder.broken = True
-    assert indexer.likeness("tea", ["coffee"]) is None
+    late = store.append(Kind.USER, "green tea").id
+    vector = indexer.query_vector("green tea")
+    assert vector is not None
+    assert indexer.nearness("recall", vector, np.array([late]), least=0.5) is None
+    near = indexer.nearness("recall", vector, np.array([tea]), least=0.5)
+    assert near
+    assert indexer.nearness("recall", vector, np.array([tea, late]), least=0.5) == near
 
 
 def test_closing_does_not_wait_and_what_is_pending_stays_pending(

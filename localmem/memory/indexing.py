@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,6 @@ _FLUSH_BATCH = 32
 #: How long a search may stand behind a text that is being embedded, and how long closing waits for one.
 _PATIENCE_S = 0.25
 _JOIN_S = 2.0
-_VECTORS_KEPT = 1024
 
 _UNEMBEDDED = (
     "FROM texts t WHERE NOT EXISTS "
@@ -64,7 +63,6 @@ class Indexer:
         self._loaded = False
         self._failure: str | None = None
         self._thread: threading.Thread | None = None
-        self._alike: dict[str, NDArray[np.float32]] = {}
         store.listeners.append(self._wake)
 
     @classmethod
@@ -99,8 +97,7 @@ class Indexer:
         by_keyword = [id for id, _ in self._keywords.search(query, tier) if id in ids]
         if self._vectors is None:
             return Matches(by_keyword, [])
-        pending = self._store.committed(f"SELECT t.item {_UNEMBEDDED} AND t.tier = ?", [self._name, tier])
-        note = _unembedded_note(sum(id in ids for (id,) in pending))
+        note = _unembedded_note(len(ids & self._pending(tier)))
         if not self._vectors.has_any():
             return Matches(by_keyword, [], notes(self._failure_note(), note))
         vector = self.query_vector(query, wait)
@@ -111,10 +108,11 @@ class Indexer:
 
     def query_vector(self, text: str, wait: bool = False) -> NDArray[np.float32] | None:
         """Shape (dimension,). None if the embedder is not there; or not loaded, or busy, and `wait` is False."""
-        vectors = self._vectors_now([text], wait)
+        vectors = self.vectors([text], wait)
         return None if vectors is None else vectors[0]
 
-    def _vectors_now(self, texts: list[str], wait: bool) -> NDArray[np.float32] | None:
+    def vectors(self, texts: list[str], wait: bool = False) -> NDArray[np.float32] | None:
+        """Shape (len(texts), dimension), of texts that need not be stored. None as by query_vector."""
         if self._embedder is None or self._failure:
             return None
         if not self._loaded and not wait:
@@ -129,23 +127,15 @@ class Indexer:
         finally:
             self._embedding.release()
 
-    def likeness(self, text: str, others: Sequence[str]) -> NDArray[np.float32] | None:
-        """The cosine between `text` and each of `others`, of shape (len(others),). None as by query_vector.
+    def nearness(
+        self, tier: Tier, vector: NDArray[np.float32], among: NDArray[np.int64], *, least: float
+    ) -> float | None:
+        """The largest cosine between `vector` and the texts of the ids `among`, 0 if there is none of `least`.
 
-        For texts that are asked about again and again: their vectors are kept.
+        None if that cannot be told: nothing is near, but something is not embedded yet.
         """
-        missing = [each for each in dict.fromkeys((text, *others)) if each not in self._alike]
-        if missing:
-            vectors = self._vectors_now(missing, wait=False)
-            if vectors is None:
-                return None
-            if len(self._alike) + len(missing) > _VECTORS_KEPT:
-                self._alike = {each: self._alike[each] for each in (text, *others) if each in self._alike}
-            self._alike.update(zip(missing, vectors, strict=True))
-        if not others:
-            return np.empty(0, np.float32)
-        cosines: NDArray[np.float32] = np.stack([self._alike[each] for each in others]) @ self._alike[text]
-        return cosines
+        found = self._vectors.nearest(vector, tier, among, least=least) if self._vectors is not None else 0.0
+        return found if found or self._pending(tier).isdisjoint(among.tolist()) else None
 
     # -- embedding
 
@@ -156,6 +146,10 @@ class Indexer:
             return 0
         count: int = self._store.committed(f"SELECT count(*) {_UNEMBEDDED}", [self._name])[0][0]
         return count
+
+    def _pending(self, tier: Tier) -> frozenset[int]:
+        rows = self._store.committed(f"SELECT t.item {_UNEMBEDDED} AND t.tier = ?", [self._name, tier])
+        return frozenset(id for (id,) in rows)
 
     @property
     def ready(self) -> bool:
