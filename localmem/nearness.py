@@ -8,8 +8,8 @@ from localmem.memory.archival import Archival
 from localmem.memory.comparing import Comparer
 from localmem.memory.recall import Recall
 
-#: The cosine at which something is near to a query. Of 122 searches that composed messages led to, 7 were of earlier
-#: messages in place of stored texts: each had a passage at 0.36 or more and no message at 0.3, and of the others none.
+#: The cosine at which something is near to a query. Of 139 searches that composed messages led to, 8 were of earlier
+#: messages in place of stored texts: each had a passage at 0.36 or more and no message at 0.3. No other one had.
 NEAR = 0.35
 
 
@@ -21,11 +21,7 @@ class Nearness:
     """
 
     def __init__(
-        self,
-        recall: Recall,
-        archival: Archival,
-        comparer: Comparer,
-        in_context: Callable[[], Collection[int]],
+        self, recall: Recall, archival: Archival, comparer: Comparer, in_context: Callable[[], Collection[int]]
     ) -> None:
         self._recall, self._archival = recall, archival
         self._comparer, self._in_context = comparer, in_context
