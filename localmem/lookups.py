@@ -1,12 +1,18 @@
 """The built-in searches: of earlier messages, of days, and of stored texts; what is offered now, and what each shows.
 
-A model cannot see what is on disk, and a small one takes a question about a document for one about an earlier message.
-So a search of one place that comes near to nothing shows what is near in the other.
+What cannot help is not offered: a search where there is nothing to find (what is in main context is no hit), in one
+turn the same search again and again, or pages that a search does not have; small models get stuck in these. Only a
+message may be answered with a search of the conversation whether or not there is more of it than main context holds: a
+model cannot see that, and should rather be told than guess.
+
+Nor can it see what is on disk, and a small one takes a question about a document for one about an earlier message. So a
+search of one place that comes near to nothing shows what is near in the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import date
 
 from localmem.functions import Outcome
@@ -14,7 +20,6 @@ from localmem.grammar.schema import Schema, arguments, one_of, text
 from localmem.limits import Limits
 from localmem.memory.archival import Archival
 from localmem.memory.recall import Recall
-from localmem.memory.search import Page
 from localmem.nearness import Nearness
 from localmem.results import shown
 from localmem.searches import Searches
@@ -23,6 +28,9 @@ _LONGEST_QUERY = 120
 _PAGE_SIZE = 4
 _SEARCHES_A_TURN = 2
 _EVER = 2**62
+
+#: Searches for a query: one page, in so many tokens.
+_Search = Callable[[str, int, int], Outcome]
 
 _SAID, _DAYS, _STORED = "conversation_search", "conversation_search_date", "archival_memory_search"
 
@@ -88,9 +96,10 @@ class Lookups:
 
     def conversation_search(self, query: str, page: int) -> Outcome:
         """Earlier messages; if none is near, stored texts that are."""
-        if page > 1 or self._nearness.said(query) != 0 or not self._nearness.stored(query):
-            return self._said(query, page)
-        return _both(self._said(query, page, parts=2), "Stored texts", self._stored(query, page, parts=2))
+        near, new = self._nearness, page == 1 and not self._searches.sought(_STORED, query)
+        if new and len(self._archival) and near.said(query) is False and near.stored(query):
+            return self._with_near(self._said, self._stored, "stored texts", query)
+        return self._said(query, page, self._limits.result_tokens)
 
     def conversation_search_date(self, start_date: str, end_date: str, page: int) -> Outcome:
         """The messages of some days, in whichever order these two are."""
@@ -99,16 +108,25 @@ class Lookups:
         exclude = self._in_context() if until is None else ()
         found = self._recall.search(start=start, end=end, page=page, page_size=_PAGE_SIZE, until=until, exclude=exclude)
         self._searches.keep(_DAYS, {"start_date": start_date, "end_date": end_date}, found)
-        return self._shown(found, "All messages of these days are in main context.")
+        nothing = "All messages of these days are in main context."
+        return shown(found, self._limits.result_tokens, self._limits.count, nothing)
 
-    def archival_search(self, query: str, page: int) -> Outcome:
+    def archival_memory_search(self, query: str, page: int) -> Outcome:
         """Stored texts; if none is near, earlier messages that are."""
-        if page > 1 or self._nearness.stored(query) != 0 or not self._nearness.said(query):
-            return self._stored(query, page)
-        return _both(self._stored(query, page, parts=2), "Earlier messages", self._said(query, page, parts=2))
+        near, new = self._nearness, page == 1 and not self._searches.sought(_SAID, query)
+        if new and self._days_out_of_sight() and near.stored(query) is False and near.said(query):
+            return self._with_near(self._stored, self._said, "earlier messages", query)
+        return self._stored(query, page, self._limits.result_tokens)
 
-    def _said(self, query: str, page: int, parts: int = 1) -> Outcome:
-        """Earlier messages, in one of so many parts of the room of a result."""
+    def _with_near(self, search: _Search, other: _Search, place: str, query: str) -> Outcome:
+        """What is found where it is sought, in half the room, and in what that leaves what is near in another place."""
+        sought = search(query, 1, self._limits.result_tokens // 2)
+        head = f"{sought.text}\nNear in {place}: "
+        near = other(query, 1, self._limits.result_tokens - self._limits.count(head))
+        return replace(near, text=f"{head}{near.text}", shown=(*sought.shown, *near.shown)) if near.shown else sought
+
+    def _said(self, query: str, page: int, room: int) -> Outcome:
+        """Earlier messages, in so many tokens."""
         until = self._searches.until(_SAID, (query,), page)
         if until is None and not self._days_out_of_sight():
             self._answers = False  # told once; after a page-out there is something to find
@@ -116,20 +134,11 @@ class Lookups:
         exclude = self._in_context() if until is None else ()
         found = self._recall.search(query, page=page, page_size=_PAGE_SIZE, until=until, exclude=exclude)
         self._searches.keep(_SAID, {"query": query}, found)
-        return self._shown(found, f"No earlier message matches {query!r}.", parts)
+        return shown(found, room, self._limits.count, f"No earlier message matches {query!r}.")
 
-    def _stored(self, query: str, page: int, parts: int = 1) -> Outcome:
-        """Stored texts, in one of so many parts of the room of a result."""
+    def _stored(self, query: str, page: int, room: int) -> Outcome:
+        """Stored texts, in so many tokens."""
         until = self._searches.until(_STORED, (query,), page)
         found = self._archival.search(query, page=page, page_size=_PAGE_SIZE, until=until)
         self._searches.keep(_STORED, {"query": query}, found)
-        return self._shown(found, f"Nothing stored matches {query!r}.", parts)
-
-    def _shown(self, found: Page, nothing: str, parts: int = 1) -> Outcome:
-        return shown(found, self._limits.result_tokens // parts, self._limits.count, nothing)
-
-
-def _both(sought: Outcome, place: str, nearer: Outcome) -> Outcome:
-    """What was found where it was sought, and what is nearer in the other place."""
-    text = f"{sought.text}\n{place} are nearer: {nearer.text}"
-    return Outcome(text, shown=(*sought.shown, *nearer.shown), search=True)
+        return shown(found, room, self._limits.count, f"Nothing stored matches {query!r}.")

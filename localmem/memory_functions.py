@@ -1,12 +1,9 @@
 """The built-in functions: what the grammar lets the model write now, and what a call does.
 
 What a function takes is worked out anew before every step from live state: the blocks and their lines, the room left in
-them, the days that have messages, further pages only of searches that have them, and for a model that quotes the
-sentences of the message that it answers. So none of them fails on a call which the grammar allows. What cannot help is
-not offered either: a search where there is nothing to find (what is in main context is no hit), or in one turn the same
-search function again and again, or an edit that changed nothing; small models get stuck in these. Only a message may be
-answered with a search of the conversation whether or not there is more of it than main context holds: a model cannot
-see that, and should rather be told than guess. `page_out` is the agent's own affair: only its description is here.
+them, what can be sought (see `lookups`), and for a model that quotes the sentences of the message that it answers. So
+none of them fails on a call which the grammar allows. What cannot help is not offered either, such as an edit that
+changed nothing; small models get stuck in these. `page_out` is the agent's own affair: only its description is here.
 """
 
 from __future__ import annotations
@@ -150,7 +147,7 @@ class MemoryFunctions:
             "conversation_search": self._lookups.conversation_search,
             "conversation_search_date": self._lookups.conversation_search_date,
             "archival_memory_insert": self._archival_insert,
-            "archival_memory_search": self._lookups.archival_search,
+            "archival_memory_search": self._lookups.archival_memory_search,
         }
         return run[name](**given)
 

@@ -16,8 +16,8 @@ NEAR = 0.35
 class Nearness:
     """Compares queries with what one agent has on disk. `in_context` gives the ids of the events in main context.
 
-    What it gives are cosines, 0 for one under `NEAR`, and None if it cannot be told: without an embedder, before it is
-    loaded, and as long as something is not embedded.
+    What is in main context is not compared: the question itself is there. None if it cannot be told: without an
+    embedder, before it is loaded, and where nothing is near but something is not embedded yet.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Nearness:
         self._recall, self._archival = recall, archival
         self._comparer, self._in_context = comparer, in_context
 
-    def said(self, query: str) -> float | None:
-        """The nearest message that is not in main context."""
+    def said(self, query: str) -> bool | None:
+        """Whether a message that is not in main context is near to `query`."""
         vector = self._comparer.vector(query)
-        return None if vector is None else self._recall.nearness(vector, self._in_context(), least=NEAR)
+        return None if vector is None else self._recall.is_near(vector, self._in_context(), least=NEAR)
 
-    def stored(self, query: str) -> float | None:
-        """The nearest stored text."""
+    def stored(self, query: str) -> bool | None:
+        """Whether a stored text is near to `query`."""
         vector = self._comparer.vector(query)
-        return None if vector is None else self._archival.nearness(vector, least=NEAR)
+        return None if vector is None else self._archival.is_near(vector, least=NEAR)

@@ -146,28 +146,27 @@ def test_a_search_may_wait_for_the_embedder(store: Store, tmp_path: Path, embedd
     indexer.close()
 
 
-def test_nearness_is_the_largest_cosine(store: Store, indexer: Indexer) -> None:
-    ids = [store.append(Kind.USER, text).id for text in ("green tea", "tea", "mountains")]
+def test_what_is_near_is_so_by_its_cosine(store: Store, indexer: Indexer) -> None:
+    ids = [store.append(Kind.USER, text).id for text in ("green tea", "mountains")]
     indexer.flush()
     vector = indexer.query_vector("tea")
     assert vector is not None
-    assert indexer.nearness("recall", vector, np.array(ids[:2]), least=0.5) == pytest.approx(1.0)
-    assert 0.5 < (indexer.nearness("recall", vector, np.array(ids[:1]), least=0.5) or 0) < 1
-    assert indexer.nearness("recall", vector, np.array(ids[2:]), least=0.5) == 0
-    assert indexer.nearness("recall", vector, np.array([], np.int64), least=0.5) == 0
-    assert indexer.nearness("archival", vector, np.array(ids), least=0.5) == 0, "ids of the other tier"
+    assert indexer.is_near("recall", vector, np.array(ids), least=0.5) is True
+    assert indexer.is_near("recall", vector, np.array(ids), least=0.99) is False
+    assert indexer.is_near("recall", vector, np.array(ids[1:]), least=0.5) is False
+    assert indexer.is_near("recall", vector, np.array([], np.int64), least=0.5) is False
+    assert indexer.is_near("archival", vector, np.array(ids), least=0.5) is False, "ids of the other tier"
 
 
-def test_what_is_not_embedded_is_not_far(store: Store, indexer: Indexer) -> None:
+def test_of_what_is_not_embedded_nobody_knows_whether_it_is_near(store: Store, indexer: Indexer) -> None:
     tea = store.append(Kind.USER, "tea").id
     indexer.flush()
     late = store.append(Kind.USER, "green tea").id
     vector = indexer.query_vector("green tea")
     assert vector is not None
-    assert indexer.nearness("recall", vector, np.array([late]), least=0.5) is None
-    near = indexer.nearness("recall", vector, np.array([tea]), least=0.5)
-    assert near
-    assert indexer.nearness("recall", vector, np.array([tea, late]), least=0.5) == near
+    assert indexer.is_near("recall", vector, np.array([late]), least=0.5) is None
+    assert indexer.is_near("recall", vector, np.array([tea, late]), least=0.5) is True
+    assert indexer.is_near("recall", vector, np.array([tea]), least=0.99) is False
 
 
 def test_closing_does_not_wait_and_what_is_pending_stays_pending(

@@ -147,10 +147,10 @@ class Archival:
         hits = [self._hit(id, score, document) for id, score in ranking.page(page, page_size)]
         return one_page(hits, ranking, page=page, page_size=page_size, newest=newest)
 
-    def nearness(self, vector: NDArray[np.float32], *, least: float) -> float | None:
-        """How near the passages come to `vector`, as by the indexer."""
+    def is_near(self, vector: NDArray[np.float32], *, least: float) -> bool | None:
+        """Whether a passage is `least` like `vector`, as by the indexer."""
         among = self._among(None, self._store.next_id("passages") - 1)
-        return self._indexer.nearness("archival", vector, among, least=least)
+        return self._indexer.is_near("archival", vector, among, least=least)
 
     def _rank(self, query: str, among: NDArray[np.int64], *, wait: bool) -> Ranking:
         if not query.strip():

@@ -127,15 +127,17 @@ class Indexer:
         finally:
             self._embedding.release()
 
-    def nearness(
+    def is_near(
         self, tier: Tier, vector: NDArray[np.float32], among: NDArray[np.int64], *, least: float
-    ) -> float | None:
-        """The largest cosine between `vector` and the texts of the ids `among`, 0 if there is none of `least`.
+    ) -> bool | None:
+        """Whether the text of one of the ids `among` is `least` like `vector`.
 
-        None if that cannot be told: nothing is near, but something is not embedded yet.
+        None if that cannot be told: none is, but not all are embedded.
         """
-        found = self._vectors.nearest(vector, tier, among, least=least) if self._vectors is not None else 0.0
-        return found if found or self._pending(tier).isdisjoint(among.tolist()) else None
+        near = [] if self._vectors is None else [id for id, _ in self._vectors.search(vector, tier, least=least)]
+        if np.isin(among, near).any():
+            return True
+        return False if self._pending(tier).isdisjoint(among.tolist()) else None
 
     # -- embedding
 

@@ -70,11 +70,11 @@ class Recall:
         hits = [self._hit(id, score) for id, score in ranking.page(page, page_size)]
         return one_page(hits, ranking, page=page, page_size=page_size, newest=newest)
 
-    def nearness(self, vector: NDArray[np.float32], exclude: Collection[int], *, least: float) -> float | None:
-        """How near the messages but for those in `exclude` come to `vector`, as by the indexer."""
+    def is_near(self, vector: NDArray[np.float32], exclude: Collection[int], *, least: float) -> bool | None:
+        """Whether a message but for those in `exclude` is `least` like `vector`, as by the indexer."""
         said = self._among(None, None, MESSAGES, self._store.head or 0)
         among = said[~np.isin(said, np.fromiter(exclude, dtype=np.int64))]
-        return self._indexer.nearness("recall", vector, among, least=least)
+        return self._indexer.is_near("recall", vector, among, least=least)
 
     def days(self, *, before: int | None = None) -> list[date]:
         """The local days on which something was said, ascending; only what was said before event `before`, if given."""

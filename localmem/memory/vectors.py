@@ -65,29 +65,18 @@ class Vectors:
 
         Of equal similarities the higher id comes first.
         """
-        items, similarities = self._within(vector, tier, least)
-        order = np.lexsort((-items, -similarities))
-        return list(zip(items[order].tolist(), similarities[order].tolist(), strict=True))
-
-    def nearest(self, vector: NDArray[np.float32], tier: Tier, among: NDArray[np.int64], *, least: float) -> float:
-        """The largest similarity of the ids `among` to `vector`; 0 where none is at least `least`."""
-        items, similarities = self._within(vector, tier, least)
-        return float(similarities[np.isin(items, among)].max(initial=0.0))
-
-    def _within(
-        self, vector: NDArray[np.float32], tier: Tier, least: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and similarities of the vectors of `tier` at least `least` like `vector`, in no order."""
         with self._lock:
             self._catch_up()
             if self._index is None or self._index.d != vector.shape[0]:
-                return np.empty(0, np.int64), np.empty(0, np.float32)
+                return []
             query = np.ascontiguousarray(vector, dtype=np.float32)[np.newaxis]
             # FAISS leaves out what equals the radius, so the radius is the next number below.
             radius = float(np.nextafter(np.float32(least), np.float32(-2)))
             _, similarities, keys = self._index.range_search(query, radius)
         ours = keys % 2 == _TIER_BIT[tier]
-        return keys[ours] // 2, similarities[ours]
+        items, similarities = keys[ours] // 2, similarities[ours]
+        order = np.lexsort((-items, -similarities))
+        return list(zip(items[order].tolist(), similarities[order].tolist(), strict=True))
 
     def save(self, *, least: int = _WORTH_SAVING) -> None:
         """Write the index if at least `least` vectors were stored since it was written: the table has the others."""
