@@ -137,8 +137,8 @@ class Agent:
         """Somebody is here, after so long. With `opener`, the agent speaks first."""
         last = self.store.last()
         away = None if last is None else (self.store.clock() - last.time).total_seconds()
-        text = login_text(who, away, len(self.recall))
-        details = {"who": who, "away_s": away}
+        text, details = login_text(who, away, len(self.recall)), {"who": who, "away_s": away}
+        self.indexer.load()  # while the first message is typed
         if opener:
             return self._turn(Kind.LOGIN, text, details, on_text)
         return self._note(Kind.LOGIN, text, details)

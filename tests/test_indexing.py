@@ -169,6 +169,16 @@ def test_of_what_is_not_embedded_nobody_knows_whether_it_is_near(store: Store, i
     assert indexer.is_near("recall", vector, np.array([tea]), least=0.99) is False
 
 
+def test_loading_is_done_when_told_and_nobody_waits_for_it(indexer: Indexer, embedder: Watched) -> None:
+    embedder.go.clear()
+    indexer.start()
+    indexer.load()
+    assert embedder.entered.wait(5)
+    assert not indexer.ready
+    embedder.go.set()
+    eventually(lambda: indexer.ready)
+
+
 def test_closing_does_not_wait_and_what_is_pending_stays_pending(
     store: Store, tmp_path: Path, embedder: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -169,3 +170,12 @@ def test_without_an_embedder_a_search_is_what_it_was(home: Path) -> None:
         agent.indexer._embedder = agent.indexer._vectors = None
         agent.archival.insert("The engine of the boat takes 3 litres of oil.")
         assert search(agent, "conversation_search", OIL).text == "All earlier messages are in main context."
+
+
+def test_who_logs_in_finds_the_embedder_loaded(agent: Agent) -> None:
+    agent.indexer._loaded = False
+    list(agent.login())
+    until = time.monotonic() + 30
+    while not agent.indexer.ready and time.monotonic() < until:
+        time.sleep(0.05)
+    assert agent.indexer.ready

@@ -1,8 +1,8 @@
 """Indexer: embeds texts in the background, and answers what matches a query, by words and by meaning.
 
 Until a text is embedded it is found by its words only, and the answer says so; without an embedder, or with one that
-cannot be loaded, that is how it stays. The embedder is loaded once there is something to embed. Nothing here waits for
-the model that talks: it asks for quiet by `paused`, and a text takes tens of milliseconds.
+cannot be loaded, that is how it stays. The embedder is loaded once there is something to embed, or when told to.
+Nothing here waits for the model that talks: it asks for quiet by `paused`, and a text takes tens of milliseconds.
 
 Knows ids and texts, not what they are texts of.
 """
@@ -168,6 +168,10 @@ class Indexer:
         if self._embedder is not None and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="localmem-embedding", daemon=True)
             self._thread.start()
+
+    def load(self) -> None:
+        """Have the embedder loaded in the background before it is needed: that takes seconds."""
+        self._wake(load=True)
 
     def pause(self) -> None:
         """Begin no further text until as many `resume` as `pause`. Returns at once."""
