@@ -19,6 +19,8 @@ from localmem.events import Kind
 from localmem.functions import Outcome
 from localmem.memory.embedder import SentenceEmbedder
 from localmem.opening import Setting, open_agent
+from localmem.protocols import Embedder
+from training.embedding import SharedEmbedder
 
 OIL = "How much oil does the engine of the boat take?"
 EXHAUST = "What is wrong with the exhaust of the car?"
@@ -30,20 +32,26 @@ def _answer(prompt: str) -> dict[str, Any] | None:
     return None if "page_out" in prompt[-400:] else say("I see.")
 
 
-@pytest.fixture
-def agent(home: Path, embedder_folder: Path) -> Iterator[Agent]:
-    """One that was told of an exhaust, which is out of sight since, and has a document about oil."""
+@pytest.fixture(scope="module")
+def embedder(embedder_folder: Path) -> Iterator[Embedder]:
+    """The real one, which outlives agents: loading it takes seconds."""
     with closing(SentenceEmbedder(embedder_folder, "minilm")) as embedder:
-        engine = ScriptedEngine(script=_answer, n_ctx=16384)
-        setting = Setting(load_config(), Paths.under(home), engine=engine, embedder=embedder)
-        with open_agent("test", setting=setting) as agent:
-            agent._paging.deferred = False
-            list(agent.send("The mechanic says that the exhaust of the car is broken."))
-            while agent.context.cuts(None):
-                list(agent.summarize())
-            agent.archival.add_document(document_from_text("boat.md", "The engine of the boat takes 3 litres of oil."))
-            agent.indexer.query_vector("", wait=True)
-            yield agent
+        yield SharedEmbedder(embedder)
+
+
+@pytest.fixture
+def agent(home: Path, embedder: Embedder) -> Iterator[Agent]:
+    """One that was told of an exhaust, which is out of sight since, and has a document about oil."""
+    engine = ScriptedEngine(script=_answer, n_ctx=16384)
+    setting = Setting(load_config(), Paths.under(home), engine=engine, embedder=embedder)
+    with open_agent("test", setting=setting) as agent:
+        agent._paging.deferred = False
+        list(agent.send("The mechanic says that the exhaust of the car is broken."))
+        while agent.context.cuts(None):
+            list(agent.summarize())
+        agent.archival.add_document(document_from_text("boat.md", "The engine of the boat takes 3 litres of oil."))
+        agent.indexer.query_vector("", wait=True)
+        yield agent
 
 
 def search(agent: Agent, name: str, query: str, *, embedded: bool = True) -> Outcome:
