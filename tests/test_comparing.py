@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from embedders import Watched
 
-from localmem.errors import ModelError
 from localmem.events import Kind
 from localmem.memory.comparing import Comparer
-from localmem.memory.embedder import HashEmbedder
 from localmem.memory.indexing import Indexer
 from localmem.memory.store import Store
-
-
-class Watched(HashEmbedder):
-    """Records what it embeds, and can be broken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.broken = False
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if self.broken:
-            raise ModelError("there is no embedding model; fetch it")
-        self.texts += texts
-        return super().embed(texts)
 
 
 @pytest.fixture

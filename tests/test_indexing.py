@@ -2,38 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from embedders import Watched
 from numpy.typing import NDArray
 
-from localmem.errors import ModelError, StoreError
+from localmem.errors import StoreError
 from localmem.events import Kind
 from localmem.memory.embedder import HashEmbedder
 from localmem.memory.indexing import Indexer
 from localmem.memory.store import Store
-
-
-class Watched(HashEmbedder):
-    """Records what it embeds, and can be held up or broken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.go = threading.Event()
-        self.go.set()
-        self.entered = threading.Event()
-        self.broken = False
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.entered.set()
-        assert self.go.wait(10)
-        if self.broken:
-            raise ModelError("there is no embedding model; fetch it")
-        self.texts += texts
-        return super().embed(texts)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_what_the_turn_has_sought_is_not_shown_once_more(agent: Agent) -> None:
     assert functions.call("archival_memory_search", given).text == f"Nothing stored matches {EXHAUST!r}."
 
 
-def test_what_is_stored_is_shown_where_all_messages_are_in_sight(home: Path, agent: Agent) -> None:
+def test_what_is_stored_is_shown_where_all_messages_are_in_sight(agent: Agent) -> None:
     agent.pop(1)
     list(agent.send("Good morning!"))
     found = search(agent, "conversation_search", OIL).text
