@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,46 @@ def test_a_batch_is_the_sum_of_its_records(tiny: Callable[..., Any], records: li
         whole, count = loss_of(model, records)
     assert count == pytest.approx(sum(float(record.weights.sum()) for record in records))
     assert float(whole) == pytest.approx(sum(loss(model, record) for record in records), rel=1e-5)
+
+
+# -- branches
+
+
+@pytest.fixture(scope="module")
+def branching() -> Record:
+    """30 tokens, and four branches of 5 to 8 tokens, of each of which the last one is chosen."""
+    rng = np.random.default_rng(6)
+    branches = np.array([[30, 35, 12], [35, 41, 4], [41, 48, 29], [48, 56, 12]])
+    chosen, weights = np.array([5, 20, 34, 40, 47, 55]), np.array([1, 2, 4, 4, 4, 4], np.float32)
+    return Record(rng.integers(0, 300, 56).astype(np.int32), chosen, weights, branches)
+
+
+def test_a_branch_is_read_as_if_it_stood_in_its_place(tiny: Callable[..., Any], branching: Record) -> None:
+    model, tokens = tiny(), branching.tokens
+    trunk = Record(tokens[:30], branching.chosen[:2], branching.weights[:2])
+    expected = loss(model, trunk)
+    for start, end, at in branching.branches:
+        told = np.concatenate([tokens[:at], tokens[start:end]])
+        expected += loss(model, Record(told, np.array([len(told) - 1]), np.array([4], np.float32)))
+    assert loss(model, branching) == pytest.approx(expected, rel=1e-5)
+    assert loss(model, branching, trunk) == pytest.approx(expected + loss(model, trunk), rel=1e-5)
+
+
+def test_a_pruned_record_keeps_its_trunk_and_the_branches_there_is_room_for(
+    tiny: Callable[..., Any], branching: Record
+) -> None:
+    model, trunk = tiny(), Record(branching.tokens[:30], branching.chosen[:2], branching.weights[:2])
+    alone = [branching.pruned(30 + size, random.Random(1)) for size in (5, 4)]
+    assert [len(record.tokens) for record in alone] == [35, 30]
+    assert loss(model, alone[1]) == pytest.approx(loss(model, trunk), rel=1e-5)
+    halves = [branching.pruned(43, random.Random(seed)) for seed in range(9)]
+    assert all(38 <= len(record.tokens) <= 43 and len(record.branches) == 2 for record in halves)
+    assert len({record.tokens.tobytes() for record in halves}) > 2
+    for record in halves:
+        told = {(at, record.tokens[start:end].tobytes()) for start, end, at in record.branches.tolist()}
+        assert told < {(at, branching.tokens[start:end].tobytes()) for start, end, at in branching.branches.tolist()}
+        assert record.chosen.tolist() == [5, 20, *(record.branches[:, 1] - 1)]
+    assert branching.pruned(56, random.Random(1)) is branching
 
 
 # -- batches

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -33,29 +32,20 @@ from localmem.opening import Setting, open_agent, open_store
 from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
 from localmem.quoting import whole
+from localmem.rendering import render
 from training.dictation import DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
 from training.quoting import Quotations, Unfit, asked, in_words_of
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
+from training.traces import Beginnings, Branch, Trace
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
-_FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
+_FIRST, DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
-
-
-@dataclass(slots=True)
-class Trace:
-    """Tokens that main context held, and which of them the model is to write. `kinds` says where each turn begins."""
-
-    tokens: list[int]
-    written: list[tuple[int, int]] = field(default_factory=list)
-    chosen: list[int] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    kinds: list[tuple[int, str]] = field(default_factory=list)
 
 
 class Recorder:
@@ -80,6 +70,7 @@ class Recorder:
         self._agent: Agent | None = None
         self._now = datetime.now().astimezone()
         self._gists: list[tuple[int, str]] = []
+        self._beginnings = Beginnings(engine.vocabulary)
         self.traces: list[Trace] = []
 
     # -- one scenario
@@ -89,11 +80,26 @@ class Recorder:
         self.traces, self._gists = [], []
         with self.opened(scenario) as agent:
             for turn in scenario.turns:
+                written, branches = agent.context.written, list(self._branches(agent, turn))
                 try:
                     self.take(agent, turn)
                 except (Unfit, LocalmemError):
                     break
+                if self.traces and self.traces[-1].tokens[: len(written)] == written:
+                    self.traces[-1].branches += branches
         return [trace for trace in self.traces if trace.written]
+
+    def _branches(self, agent: Agent, turn: Turn) -> Iterator[Branch]:
+        """What could be said instead, up to the first word of the answer, if that word has been written before."""
+        head, at, chat = agent.store.last(), len(agent.context.written), self._dictated.chat_format
+        now = self._now + timedelta(minutes=turn.minutes, seconds=7)
+        for other in turn.instead:
+            begun = self._beginnings.of(other.calls[0])
+            event = Event((head.id if head else 0) + 1, now, Kind.USER, text=other.text)
+            message = render(event, after=head)
+            if begun is not None and message is not None:
+                tokens, word = begun
+                yield Branch(at, [*chat.message(message.role, message.text), *chat.opening, *tokens], word)
 
     @contextmanager
     def opened(self, scenario: Scenario) -> Iterator[Agent]:
@@ -340,6 +346,8 @@ class Recorder:
         trace.written.append((len(prompt), len(prompt) + len(written)))
         trace.chosen += [len(prompt) + at for at in chosen]
         trace.weights += self._weights(written, chosen)
+        if self._turn.begins == "user" and len(self._calls) == len(self._turn.calls) - 1:
+            self._beginnings.learn(self._turn.calls[0], written)
 
     def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
         """How much each choice in a call counts: the thought's first words decide, and so do the few choices that are
@@ -352,11 +360,11 @@ class Recorder:
         weights = []
         for number, at in enumerate(chosen):
             if starts[at] < thought:
-                weights.append(_DECIDES if number < _FIRST else _ARGUMENTS if answers else 1.0)
+                weights.append(DECIDES if number < _FIRST else _ARGUMENTS if answers else 1.0)
             elif sends:
                 weights.append(_ARGUMENTS if answers else _FREE)
             else:
-                weights.append(_DECIDES if quotes else _ARGUMENTS)
+                weights.append(DECIDES if quotes else _ARGUMENTS)
         return weights
 
     def _ran(self, name: str) -> str:

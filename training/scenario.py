@@ -51,7 +51,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What begins a turn, the calls that answer it, and what is expected of them. `gist` is for summaries."""
+    """What begins a turn, the calls that answer it, and what is expected of them. `gist` is for summaries.
+
+    `instead` is what the user could have said in its place: only how these are answered first is of interest.
+    """
 
     text: str
     calls: tuple[Call, ...]
@@ -59,6 +62,7 @@ class Turn:
     begins: Begins = "user"
     gist: str = ""
     minutes: int = 1
+    instead: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,17 @@ class Plan:
 
 
 def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
-    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed."""
+    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed; each
+    time with as many of its branches as there is room for."""
     rng = random.Random(plan.seed)
-    fitting = [record for record in records if len(record.tokens) <= plan.most and len(record.chosen)]
+    fitting = [record for record in records if record.trunk <= plan.most and len(record.chosen)]
     if not fitting:
         raise SystemExit(f"There is no record of {plan.most} tokens or less to learn from.")
     while True:
         rng.shuffle(fitting)
         for start in range(0, len(fitting), 64):
-            group = sorted(fitting[start : start + 64], key=lambda record: len(record.tokens))
+            group = [record.pruned(plan.batch, rng) for record in fitting[start : start + 64]]
+            group.sort(key=lambda record: len(record.tokens))
             made: list[list[Record]] = [[]]
             for record in group:
                 if made[-1] and (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
@@ -80,8 +82,20 @@ def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
             yield from made
 
 
-def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids of shape (records, longest), padded at their ends; flat positions before each choice; weights of choices."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A batch as tensors: `ids` of shape (records, longest), padded at their ends; flat `places` before each choice;
+    `weights` of choices. Where there are branches, `positions` are those that each token could have stood at, and
+    `seen`, of shape (records, 1, longest, longest), says which tokens each attends to."""
+
+    ids: Tensor
+    places: Tensor
+    weights: Tensor
+    positions: Tensor | None = None
+    seen: Tensor | None = None
+
+
+def tensors(batch: Sequence[Record]) -> Inputs:
     longest = max(len(record.tokens) for record in batch)
     ids = np.zeros((len(batch), longest), np.int64)
     places: list[int] = []
@@ -89,7 +103,19 @@ def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor, Tensor]:
         ids[row, : len(record.tokens)] = record.tokens
         places += (row * longest + record.chosen - 1).tolist()
     weights = np.concatenate([record.weights for record in batch])
-    return torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights)
+    found = Inputs(torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights))
+    return replace(found, **_branching(batch, longest)) if any(len(record.branches) for record in batch) else found
+
+
+def _branching(batch: Sequence[Record], longest: int) -> dict[str, Tensor]:
+    """Each branch sees what stands before its place, and itself."""
+    positions = torch.arange(longest).repeat(len(batch), 1)
+    seen = torch.ones(longest, longest, dtype=torch.bool).tril_().repeat(len(batch), 1, 1, 1)
+    for row, record in enumerate(batch):
+        for start, end, at in record.branches.tolist():
+            positions[row, start:end] -= start - at
+            seen[row, 0, start:end, at:start] = False
+    return {"positions": positions, "seen": seen}
 
 
 def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
@@ -97,29 +123,32 @@ def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
 
     Padding stands behind everything, so that causal attention alone keeps it out.
     """
-    ids, places, weights = tensors(batch)
+    given = tensors(batch)
     base = model.get_base_model()
-    hidden = _hidden(base, ids)
-    wanted = ids.flatten()[places + 1]
-    return _summed(_chunk_loss, base.lm_head, hidden[places], wanted, weights), float(weights.sum())
+    hidden = _hidden(base, given)
+    wanted = given.ids.flatten()[given.places + 1]
+    total = _summed(_chunk_loss, base.lm_head, hidden[given.places], wanted, given.weights)
+    return total, float(given.weights.sum())
 
 
 def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     """The sum over some of the choices of the Kullback-Leibler divergence of the model from itself without the LoRA, in
     nats, and their number: each needs the whole vocabulary, twice."""
-    ids, places, _ = tensors(batch)
-    places = places[::_SPARSE]
+    given = tensors(batch)
+    places = given.places[::_SPARSE]
     base = model.get_base_model()
     with torch.no_grad(), model.disable_adapter():
-        before = _hidden(base, ids)
-    hidden = _hidden(base, ids)
+        before = _hidden(base, given)
+    hidden = _hidden(base, given)
     return _summed(_chunk_divergence, base.lm_head, hidden[places], before[places]), float(len(places))
 
 
-def _hidden(base: Any, ids: Tensor) -> Tensor:
+def _hidden(base: Any, given: Inputs) -> Tensor:
     """The last hidden states, of shape (records * longest, width)."""
-    states: Tensor = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
-    return states
+    states: Tensor = base.model(
+        input_ids=given.ids, attention_mask=given.seen, position_ids=given.positions, use_cache=False
+    ).last_hidden_state
+    return states.flatten(0, 1)
 
 
 def _summed(chunk: Callable[..., Tensor], head: nn.Module, *rows: Tensor) -> Tensor:
