@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from localmem.models.iq4_nl import rounded
+from training.branching import attend_branching
 from training.export import export, rows_of_gguf
 from training.lora import MergedLinear, round_weights, with_lora
 from training.records import Record
@@ -132,6 +133,7 @@ def tiny() -> Callable[..., Any]:
         sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
         model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2))
+        attend_branching(model)
         return with_lora(model, rank=plan.rank, alpha=plan.alpha)
 
     return make
@@ -204,24 +206,22 @@ def test_a_branch_is_read_as_if_it_stood_in_its_place(tiny: Callable[..., Any], 
         told = np.concatenate([tokens[:at], tokens[start:end]])
         expected += loss(model, Record(told, np.array([len(told) - 1]), np.array([4], np.float32)))
     assert loss(model, branching) == pytest.approx(expected, rel=1e-5)
-    assert loss(model, branching, trunk) == pytest.approx(expected + loss(model, trunk), rel=1e-5)
 
 
-def test_a_pruned_record_keeps_its_trunk_and_the_branches_there_is_room_for(
-    tiny: Callable[..., Any], branching: Record
-) -> None:
-    model, trunk = tiny(), Record(branching.tokens[:30], branching.chosen[:2], branching.weights[:2])
-    alone = [branching.pruned(30 + size, random.Random(1)) for size in (5, 4)]
-    assert [len(record.tokens) for record in alone] == [35, 30]
-    assert loss(model, alone[1]) == pytest.approx(loss(model, trunk), rel=1e-5)
-    halves = [branching.pruned(43, random.Random(seed)) for seed in range(9)]
-    assert all(38 <= len(record.tokens) <= 43 and len(record.branches) == 2 for record in halves)
-    assert len({record.tokens.tobytes() for record in halves}) > 2
-    for record in halves:
+def test_a_pruned_record_ends_at_a_place_with_the_branches_that_lead_up_to_it(branching: Record) -> None:
+    pruned = [branching.pruned(most, random.Random(seed)) for most in (18, 56) for seed in range(9)]
+    assert {record.trunk for record in pruned} == {4, 12, 29}
+    for record in pruned:
         told = {(at, record.tokens[start:end].tobytes()) for start, end, at in record.branches.tolist()}
-        assert told < {(at, branching.tokens[start:end].tobytes()) for start, end, at in branching.branches.tolist()}
-        assert record.chosen.tolist() == [5, 20, *(record.branches[:, 1] - 1)]
-    assert branching.pruned(56, random.Random(1)) is branching
+        assert told <= {(at, branching.tokens[start:end].tobytes()) for start, end, at in branching.branches.tolist()}
+        assert record.tokens[: record.trunk].tolist() == branching.tokens[: record.trunk].tolist()
+        assert record.chosen.tolist()[len(record.chosen) - len(told) :] == (record.branches[:, 1] - 1).tolist()
+        assert len(record.chosen) == len(record.weights)
+    whole = {record.trunk: record for record in pruned[9:]}
+    assert {trunk: len(record.branches) for trunk, record in whole.items()} == {4: 1, 12: 3, 29: 4}
+    assert whole[12].branches[:, 2].tolist() == [12, 4, 12]
+    assert all(len(record.tokens) <= 18 for record in pruned[:9] if record.trunk < 29)
+    assert all(branch[2] == 12 for record in pruned[:9] if record.trunk == 12 for branch in record.branches)
 
 
 # -- batches

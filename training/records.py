@@ -53,12 +53,16 @@ class Record:
         return int(self.branches[0, 0]) if len(self.branches) else len(self.tokens)
 
     def pruned(self, most: int, rng: random.Random) -> Record:
-        """With so many branches, drawn by `rng`, that it has no more than `most` tokens, if its trunk has not."""
-        if len(self.tokens) <= most:
+        """Up to a place drawn by `rng`, and of the branches there and before so many that it has `most` tokens or less.
+
+        Those that could have stood nearest to that place come first.
+        """
+        if not len(self.branches):
             return self
-        stays, room = np.arange(len(self.tokens)) < self.trunk, most - self.trunk
-        for start, end, _ in rng.sample(self.branches.tolist(), len(self.branches)):
-            if end - start <= room:
+        trunk = int(rng.choice(self.branches[:, 2]))
+        stays, room = np.arange(len(self.tokens)) < trunk, most - trunk
+        for start, end, at in sorted(self.branches.tolist(), key=lambda branch: (-branch[2], rng.random())):
+            if at <= trunk and end - start <= room:
                 stays[start:end] = True
                 room -= end - start
         place = np.cumsum(stays) - 1  # of each token that stays, among those
@@ -186,7 +190,7 @@ def main() -> None:
     parser.add_argument("split", choices=["train", "dev", "test"])
     parser.add_argument("--count", type=int, default=3000, help="scenarios (default: 3000)")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first of them (default: 0)")
-    parser.add_argument("--instead", type=int, default=0, help="branches at each of the user's messages (default: 0)")
+    parser.add_argument("--instead", type=int, default=7, help="branches at each of the user's messages (default: 7)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

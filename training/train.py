@@ -17,7 +17,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from training.branching import attend_branching, laid_out
 from training.export import weights_of
 from training.lora import base_file, compile_layers, load_base, round_weights, with_lora
 from training.records import Record, read
@@ -75,7 +76,8 @@ def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
             group.sort(key=lambda record: len(record.tokens))
             made: list[list[Record]] = [[]]
             for record in group:
-                if made[-1] and (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
+                full = (len(made[-1]) + 1) * len(record.tokens) > plan.batch or len(record.branches)
+                if made[-1] and full:
                     made.append([])
                 made[-1].append(record)
             rng.shuffle(made)
@@ -85,8 +87,7 @@ def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """A batch as tensors: `ids` of shape (records, longest), padded at their ends; flat `places` before each choice;
-    `weights` of choices. Where there are branches, `positions` are those that each token could have stood at, and
-    `seen`, of shape (records, 1, longest, longest), says which tokens each attends to."""
+    `weights` of choices. For a record with branches, see `training.branching`: `positions` and `seen`."""
 
     ids: Tensor
     places: Tensor
@@ -96,6 +97,10 @@ class Inputs:
 
 
 def tensors(batch: Sequence[Record]) -> Inputs:
+    if any(len(record.branches) for record in batch):
+        (record,) = batch
+        laid, chosen, positions, seen = laid_out(record)
+        return Inputs(laid, chosen - 1, torch.from_numpy(record.weights), positions, seen)
     longest = max(len(record.tokens) for record in batch)
     ids = np.zeros((len(batch), longest), np.int64)
     places: list[int] = []
@@ -103,19 +108,7 @@ def tensors(batch: Sequence[Record]) -> Inputs:
         ids[row, : len(record.tokens)] = record.tokens
         places += (row * longest + record.chosen - 1).tolist()
     weights = np.concatenate([record.weights for record in batch])
-    found = Inputs(torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights))
-    return replace(found, **_branching(batch, longest)) if any(len(record.branches) for record in batch) else found
-
-
-def _branching(batch: Sequence[Record], longest: int) -> dict[str, Tensor]:
-    """Each branch sees what stands before its place, and itself."""
-    positions = torch.arange(longest).repeat(len(batch), 1)
-    seen = torch.ones(longest, longest, dtype=torch.bool).tril_().repeat(len(batch), 1, 1, 1)
-    for row, record in enumerate(batch):
-        for start, end, at in record.branches.tolist():
-            positions[row, start:end] -= start - at
-            seen[row, 0, start:end, at:start] = False
-    return {"positions": positions, "seen": seen}
+    return Inputs(torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights))
 
 
 def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
@@ -309,7 +302,9 @@ def main() -> None:
         every=options.every,
         begun_with=sha256(options.begin_with.read_bytes()).hexdigest() if options.begin_with else "",
     )
-    model = with_lora(load_base(base_file()), rank=plan.rank, alpha=plan.alpha)
+    base = load_base(base_file())
+    attend_branching(base)
+    model = with_lora(base, rank=plan.rank, alpha=plan.alpha)
     compile_layers(model)
     trainer = Trainer(model, plan, options.out)
     if options.begin_with is not None:
