@@ -18,12 +18,12 @@ from localmem.memory.embedder import HashEmbedder
 from training import remembering
 from training.compose import PRACTICE, compose
 from training.handwritten import handwritten, messages
-from training.recorder import DECIDES, Recorder
+from training.recorder import Recorder
 from training.records import make, read, write
 from training.replay import answers, prose
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn, UserFunction
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
-from training.traces import Branch, Trace
+from training.traces import DECIDES, Branch, Trace
 from training.world import World
 
 
@@ -193,7 +193,7 @@ def test_a_branch_is_what_a_turn_would_have_been(recorder: Recorder) -> None:
     (trace,) = recorder.record(scenario(*(replace(turn, instead=(turn, told)) for turn in turns)))
     spelt = recorder._dictated.vocabulary.detokenize
     same = [branch for branch in trace.branches if "Hi" in spelt(branch.tokens)]
-    assert len(same) == 2  # of the first it was not known yet how the answer begins, and of what was told to the end
+    assert len(same) == 3
     for branch in same:
         assert trace.tokens[branch.at : branch.at + len(branch.tokens)] == branch.tokens
         assert spelt(branch.tokens).endswith('{"thought": "Answer')

@@ -206,22 +206,32 @@ def test_a_branch_is_read_as_if_it_stood_in_its_place(tiny: Callable[..., Any], 
         told = np.concatenate([tokens[:at], tokens[start:end]])
         expected += loss(model, Record(told, np.array([len(told) - 1]), np.array([4], np.float32)))
     assert loss(model, branching) == pytest.approx(expected, rel=1e-5)
+    assert loss(model, branching, trunk, branching) == pytest.approx(2 * expected + loss(model, trunk), rel=1e-5)
+
+
+def test_branches_take_rows_as_they_need_them(
+    tiny: Callable[..., Any], branching: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, whole = tiny(), loss(tiny(), branching)
+    for length in (6, 11, 14):  # the longest branch has 8
+        monkeypatch.setattr("training.branching._ROW", length)
+        assert loss(model, branching) == pytest.approx(whole, rel=1e-5)
 
 
 def test_a_pruned_record_ends_at_a_place_with_the_branches_that_lead_up_to_it(branching: Record) -> None:
-    pruned = [branching.pruned(most, random.Random(seed)) for most in (18, 56) for seed in range(9)]
-    assert {record.trunk for record in pruned} == {4, 12, 29}
+    pruned = [branching.pruned(most, random.Random(seed)) for most in (18, 56) for seed in range(30)]
+    assert {record.trunk for record in pruned} == {4, 12, 29, 30}
     for record in pruned:
         told = {(at, record.tokens[start:end].tobytes()) for start, end, at in record.branches.tolist()}
         assert told <= {(at, branching.tokens[start:end].tobytes()) for start, end, at in branching.branches.tolist()}
         assert record.tokens[: record.trunk].tolist() == branching.tokens[: record.trunk].tolist()
         assert record.chosen.tolist()[len(record.chosen) - len(told) :] == (record.branches[:, 1] - 1).tolist()
         assert len(record.chosen) == len(record.weights)
-    whole = {record.trunk: record for record in pruned[9:]}
-    assert {trunk: len(record.branches) for trunk, record in whole.items()} == {4: 1, 12: 3, 29: 4}
+    whole = {record.trunk: record for record in pruned[30:]}
+    assert {trunk: len(record.branches) for trunk, record in whole.items()} == {4: 1, 12: 3, 29: 4, 30: 4}
     assert whole[12].branches[:, 2].tolist() == [12, 4, 12]
-    assert all(len(record.tokens) <= 18 for record in pruned[:9] if record.trunk < 29)
-    assert all(branch[2] == 12 for record in pruned[:9] if record.trunk == 12 for branch in record.branches)
+    assert all(len(record.tokens) <= 18 for record in pruned[:30] if record.trunk < 29)
+    assert all(branch[2] == 12 for record in pruned[:30] if record.trunk == 12 for branch in record.branches)
 
 
 # -- batches
@@ -246,6 +256,13 @@ def test_batches_hold_each_record_that_is_short_enough_once_a_pass(records: list
     ends = list(itertools.accumulate(len(batch) for batch in made))
     assert sorted(itertools.chain(*made[: ends.index(len(fitting)) + 1])) == fitting
     assert all(len(batch) * max(batch) <= plan.batch for batch in made)
+
+
+def test_a_batch_always_has_something_to_learn(records: list[Record], branching: Record) -> None:
+    """Though a record may be cut before its first choice, with no room for a branch."""
+    for given in ([*records[:3], branching], [branching]):
+        made = [*itertools.islice(batches(given, replace(PLAN, batch=8)), 60)]
+        assert all(batch and all(len(record.chosen) for record in batch) for batch in made)
 
 
 # -- training

@@ -69,7 +69,8 @@ PRACTICE: dict[Make, float] = WEIGHTS | {
     talk.came_back: 3.0,
 }
 
-#: What could have been said instead, to learn choices from: more questions, since where their answers are is hardest.
+#: What could have been said instead, to learn choices from: more questions, since where their answers are is hardest,
+#: and nothing that no user says.
 INSTEAD: dict[Make, float] = WEIGHTS | {
     remember.told: 3.6,
     remember.changed: 3.0,
@@ -110,7 +111,7 @@ def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS, *,
     documents = tuple((paper.name, paper.text) for paper in world.papers if paper.name)
     notes = tuple(paper.text for paper in world.papers if not paper.name)
     past = _past(world)
-    turns = tuple(_turns(world, weights, instead))
+    turns = tuple(_turns(world, weights, random.Random(f"{texts.split} {seed} instead"), instead))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
     functions = tuple(talk.user_function(item) for item in world.requests)
     return Scenario(
@@ -163,8 +164,8 @@ def _summary(world: World) -> str:
     return f"The user {', '.join(listed)}." if listed else "Small talk." if world.past else ""
 
 
-def _turns(world: World, weights: Mapping[Make, float], instead: int) -> Iterator[Turn]:
-    rng, forked = world.rng, random.Random(f"{world.now} instead")
+def _turns(world: World, weights: Mapping[Make, float], apart: random.Random, instead: int) -> Iterator[Turn]:
+    rng = world.rng
     count = rng.randint(5, 9)
     if rng.random() < 0.9:
         yield talk.greeted(world) if rng.random() < 0.1 else talk.returned()
@@ -173,14 +174,14 @@ def _turns(world: World, weights: Mapping[Make, float], instead: int) -> Iterato
     while made < count and tries < 60:
         tries += 1
         kind = rng.choices(list(weights), list(weights.values()))[0]
-        before = world.fork(forked) if instead else world
+        before = world.fork(apart)
         turn = kind(world)
         if turn is None:
             continue
         made += 1
         if rng.random() < 0.02:
             yield talk.warned()
-        yield replace(turn, instead=_instead(before, instead)) if instead and turn.begins == "user" else turn
+        yield replace(turn, instead=_instead(before, instead)) if turn.begins == "user" else turn
         if turn.begins == "note" and (asked := search.asked_said(world)) is not None:
             yield asked  # what was told the day before is still above
         if rng.random() < 0.03 and made >= 3:

@@ -33,18 +33,18 @@ from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
 from localmem.quoting import whole
 from localmem.rendering import render
-from training.dictation import DictatedEngine
+from training.dictation import Beginnings, DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
 from training.quoting import Quotations, Unfit, asked, in_words_of
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
-from training.traces import Beginnings, Branch, Trace
+from training.traces import DECIDES, Branch, Trace
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
-_FIRST, DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
+_FIRST, _ARGUMENTS, _FREE = 2, 2.0, 0.4
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
 
 
@@ -70,7 +70,7 @@ class Recorder:
         self._agent: Agent | None = None
         self._now = datetime.now().astimezone()
         self._gists: list[tuple[int, str]] = []
-        self._beginnings = Beginnings(engine.vocabulary)
+        self._beginnings = Beginnings(engine)
         self.traces: list[Trace] = []
 
     # -- one scenario
@@ -80,26 +80,27 @@ class Recorder:
         self.traces, self._gists = [], []
         with self.opened(scenario) as agent:
             for turn in scenario.turns:
-                written, branches = agent.context.written, list(self._branches(agent, turn))
+                before, branches = agent.context.written, list(self._branches(agent, turn))
                 try:
                     self.take(agent, turn)
                 except (Unfit, LocalmemError):
                     break
-                if self.traces and self.traces[-1].tokens[: len(written)] == written:
-                    self.traces[-1].branches += branches
+                finally:
+                    # A page-out before the answer began another trace, in which these could not have stood.
+                    if self.traces and self.traces[-1].tokens[: len(before)] == before:
+                        self.traces[-1].branches += branches
         return [trace for trace in self.traces if trace.written]
 
     def _branches(self, agent: Agent, turn: Turn) -> Iterator[Branch]:
-        """What could be said instead, up to the first word of the answer, if that word has been written before."""
+        """What could be said instead, up to the first word of the answer."""
         head, at, chat = agent.store.last(), len(agent.context.written), self._dictated.chat_format
         now = self._now + timedelta(minutes=turn.minutes, seconds=7)
         for other in turn.instead:
-            begun = self._beginnings.of(other.calls[0])
+            begun, word = self._beginnings.of(other.calls[0])
             event = Event((head.id if head else 0) + 1, now, Kind.USER, text=other.text)
             message = render(event, after=head)
-            if begun is not None and message is not None:
-                tokens, word = begun
-                yield Branch(at, [*chat.message(message.role, message.text), *chat.opening, *tokens], word)
+            assert message is not None
+            yield Branch(at, [*chat.message(message.role, message.text), *chat.opening, *begun], word)
 
     @contextmanager
     def opened(self, scenario: Scenario) -> Iterator[Agent]:
@@ -346,8 +347,6 @@ class Recorder:
         trace.written.append((len(prompt), len(prompt) + len(written)))
         trace.chosen += [len(prompt) + at for at in chosen]
         trace.weights += self._weights(written, chosen)
-        if self._turn.begins == "user" and len(self._calls) == len(self._turn.calls) - 1:
-            self._beginnings.learn(self._turn.calls[0], written)
 
     def _weights(self, written: Sequence[int], chosen: Sequence[int]) -> list[float]:
         """How much each choice in a call counts: the thought's first words decide, and so do the few choices that are

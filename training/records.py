@@ -4,7 +4,8 @@
 
 The tokens of records stand one after the other, int32; `lengths` says where each ends, and `chosen` are the places of
 those that the model is to choose, with their `weights`. A record ends with its branches, if it has any: `counts` says
-how many, and `branches` where each begins, where it ends, and in the place of which token it could have stood.
+how many, and `branches` where in the record each begins, where it ends, and in the place of which token it could have
+stood.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.recorder import DECIDES, Recorder
+from training.recorder import Recorder
 from training.texts import KINDS, load
-from training.traces import Trace
+from training.traces import DECIDES, Trace
 
 _N_CTX = 8192
 _PATIENCE_S = 5
@@ -53,13 +54,13 @@ class Record:
         return int(self.branches[0, 0]) if len(self.branches) else len(self.tokens)
 
     def pruned(self, most: int, rng: random.Random) -> Record:
-        """Up to a place drawn by `rng`, and of the branches there and before so many that it has `most` tokens or less.
-
-        Those that could have stood nearest to that place come first.
+        """Up to a place drawn by `rng`, where a branch could have stood, or the end; with as many of the branches there
+        and before as keep it within `most` tokens, the nearest first. Late places, which have more, are likelier.
         """
         if not len(self.branches):
             return self
-        trunk = int(rng.choice(self.branches[:, 2]))
+        places = [*np.unique(self.branches[:, 2]).tolist(), self.trunk]
+        trunk = max(rng.choices(places, k=2))
         stays, room = np.arange(len(self.tokens)) < trunk, most - trunk
         for start, end, at in sorted(self.branches.tolist(), key=lambda branch: (-branch[2], rng.random())):
             if at <= trunk and end - start <= room:
@@ -71,7 +72,7 @@ class Record:
         return Record(self.tokens[stays], place[self.chosen[chosen]], self.weights[chosen], branches)
 
 
-def traces(split: str, seeds: Sequence[int], instead: int) -> Iterator[tuple[int, list[Trace]]]:
+def recorded(split: str, seeds: Sequence[int], instead: int) -> Iterator[tuple[int, list[Trace]]]:
     """The traces of each of `seeds`, with up to `instead` branches at each message."""
     from localmem.config import Paths, load_config
     from localmem.engine.load import load_engine
@@ -95,7 +96,7 @@ def traces(split: str, seeds: Sequence[int], instead: int) -> Iterator[tuple[int
 
 def _some(given: tuple[str, Sequence[int], int, Any]) -> None:
     split, seeds, instead, queue = given
-    for seed, made in traces(split, seeds, instead):
+    for seed, made in recorded(split, seeds, instead):
         queue.put((seed, made))
     queue.put(None)
 
@@ -128,8 +129,8 @@ def make(split: str, seeds: range, processes: int, *, instead: int = 0) -> dict[
 
 def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
     """Write records down; what they hold, JSON-ready."""
-    written = [trace for made in found.values() for trace in made]
-    records = [_record(trace) for trace in written]
+    traces = [trace for made in found.values() for trace in made]
+    records = [_record(trace) for trace in traces]
     tokens, weights, branches = (
         np.concatenate([getattr(record, name) for record in records]) for name in ("tokens", "weights", "branches")
     )
@@ -141,14 +142,14 @@ def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
     np.savez_compressed(
         file, tokens=tokens, lengths=np.array(lengths), chosen=chosen, weights=weights, branches=branches, counts=counts
     )
-    kinds = Counter(kind for trace in written for _, kind in trace.kinds)
+    kinds = Counter(kind for trace in traces for _, kind in trace.kinds)
     return {
         "scenarios": len(found),
         "records": len(records),
         "branches": len(branches),
-        "calls": sum(len(trace.written) for trace in written),
+        "calls": sum(len(trace.written) for trace in traces),
         "tokens": int(tokens.size),
-        "written": sum(end - start for trace in written for start, end in trace.written),
+        "written": sum(end - start for trace in traces for start, end in trace.written),
         "chosen": int(chosen.size),
         "kinds": dict(kinds.most_common()),
         "data": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.branching import attend_branching, laid_out
+from training.branching import Inputs, attend_branching, laid_out
 from training.export import weights_of
 from training.lora import base_file, compile_layers, load_base, round_weights, with_lora
 from training.records import Record, read
@@ -38,11 +38,11 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
-    step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped. What is
-    kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them.
-    Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the sha256 of the file that
-    the first weights came from, if they came from one."""
+    """How to train. `batch` is tokens a step; a record whose trunk has more than `most` is left out. If there is
+    ordinary text, one step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are
+    clipped. What is kept is the mean of the weights over the last steps, each counting less than the one after it:
+    `horizon` of them. Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the
+    sha256 of the file that the first weights came from, if they came from one."""
 
     rank: int = 16
     alpha: int = 32
@@ -63,8 +63,8 @@ class Plan:
 
 
 def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
-    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed; each
-    time with as many of its branches as there is room for."""
+    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed. One
+    with branches is cut elsewhere each time."""
     rng = random.Random(plan.seed)
     fitting = [record for record in records if record.trunk <= plan.most and len(record.chosen)]
     if not fitting:
@@ -73,34 +73,26 @@ def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
         rng.shuffle(fitting)
         for start in range(0, len(fitting), 64):
             group = [record.pruned(plan.batch, rng) for record in fitting[start : start + 64]]
-            group.sort(key=lambda record: len(record.tokens))
-            made: list[list[Record]] = [[]]
+            group = sorted((record for record in group if len(record.chosen)), key=lambda record: len(record.tokens))
+            made: list[list[Record]] = []
             for record in group:
-                full = (len(made[-1]) + 1) * len(record.tokens) > plan.batch or len(record.branches)
-                if made[-1] and full:
+                if not made or (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
                     made.append([])
                 made[-1].append(record)
             rng.shuffle(made)
             yield from made
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A batch as tensors: `ids` of shape (records, longest), padded at their ends; flat `places` before each choice;
-    `weights` of choices. For a record with branches, see `training.branching`: `positions` and `seen`."""
-
-    ids: Tensor
-    places: Tensor
-    weights: Tensor
-    positions: Tensor | None = None
-    seen: Tensor | None = None
+def passes(batch: Sequence[Record]) -> Iterator[Inputs]:
+    """A batch as what the model reads at once: all records without branches, and each of the others."""
+    plain = [record for record in batch if not len(record.branches)]
+    if plain:
+        yield padded(plain)
+    yield from (laid_out(record) for record in batch if len(record.branches))
 
 
-def tensors(batch: Sequence[Record]) -> Inputs:
-    if any(len(record.branches) for record in batch):
-        (record,) = batch
-        laid, chosen, positions, seen = laid_out(record)
-        return Inputs(laid, chosen - 1, torch.from_numpy(record.weights), positions, seen)
+def padded(batch: Sequence[Record]) -> Inputs:
+    """Records side by side. Padding stands behind everything, so that causal attention alone keeps it out."""
     longest = max(len(record.tokens) for record in batch)
     ids = np.zeros((len(batch), longest), np.int64)
     places: list[int] = []
@@ -112,22 +104,21 @@ def tensors(batch: Sequence[Record]) -> Inputs:
 
 
 def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
-    """The weighted sum of the losses of what the model is to choose, in nats, and the sum of the weights.
-
-    Padding stands behind everything, so that causal attention alone keeps it out.
-    """
-    given = tensors(batch)
+    """The weighted sum of the losses of what the model is to choose, in nats, and the sum of the weights."""
     base = model.get_base_model()
-    hidden = _hidden(base, given)
-    wanted = given.ids.flatten()[given.places + 1]
-    total = _summed(_chunk_loss, base.lm_head, hidden[given.places], wanted, given.weights)
-    return total, float(given.weights.sum())
+    total, count = torch.zeros(()), 0.0
+    for given in passes(batch):
+        hidden = _hidden(base, given)
+        wanted = given.ids.flatten()[given.places + 1]
+        total = total + _summed(_chunk_loss, base.lm_head, hidden[given.places], wanted, given.weights)
+        count += float(given.weights.sum())
+    return total, count
 
 
 def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     """The sum over some of the choices of the Kullback-Leibler divergence of the model from itself without the LoRA, in
     nats, and their number: each needs the whole vocabulary, twice."""
-    given = tensors(batch)
+    given = padded(batch)
     places = given.places[::_SPARSE]
     base = model.get_base_model()
     with torch.no_grad(), model.disable_adapter():
@@ -137,7 +128,7 @@ def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
 
 
 def _hidden(base: Any, given: Inputs) -> Tensor:
-    """The last hidden states, of shape (records * longest, width)."""
+    """The last hidden states, of shape (tokens, width): row behind row."""
     states: Tensor = base.model(
         input_ids=given.ids, attention_mask=given.seen, position_ids=given.positions, use_cache=False
     ).last_hidden_state

@@ -107,7 +107,10 @@ class World:
         return Paper(item, values, "", fill(item["content"], values))
 
     def fork(self, rng: random.Random) -> World:
-        """The same world, whose further course is drawn by `rng` and leaves this one as it is."""
+        """The same world, whose further course is drawn by `rng` and leaves this one as it is.
+
+        No turn changes what is past, or which functions there are.
+        """
         facts, said, papers = self.facts.copy(), self.said.copy(), self.papers.copy()
         return replace(self, rng=rng, facts=facts, said=said, papers=papers, used=self.used.copy())
 
