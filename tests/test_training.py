@@ -18,12 +18,11 @@ from localmem.memory.embedder import HashEmbedder
 from training import remembering
 from training.compose import PRACTICE, compose
 from training.handwritten import handwritten, messages
-from training.recorder import Recorder
+from training.recorder import Recorder, Trace
 from training.records import make, read, write
 from training.replay import answers, prose
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn, UserFunction
 from training.texts import KINDS, SPLITS, fill, load, overlaps, templates
-from training.traces import DECIDES, Branch, Trace
 from training.world import World
 
 
@@ -184,46 +183,18 @@ def test_a_page_out_begins_a_new_trace_and_its_summary_says_what_went(recorder: 
     assert "The user is called Ada" in recorder._dictated.vocabulary.detokenize(second.tokens)
 
 
-def test_a_branch_is_what_a_turn_would_have_been(recorder: Recorder) -> None:
-    """Token by token, if what is said instead is what is said."""
-    turns = [Turn(f"Hi, {name}!", (say(f"Hi from {name}!"),), Expected("chat")) for name in ("Ada", "Bo", "Cem")]
-    save = Call("Save it.", "core_memory_append", {"block": "human", "content": "Name: Dai"})
-    told = Turn("I'm Dai.", (save, say("Hello!")), Expected("fact", ("core_memory_append",)))
-    turns = [*turns, told]
-    (trace,) = recorder.record(scenario(*(replace(turn, instead=(turn, told)) for turn in turns)))
-    spelt = recorder._dictated.vocabulary.detokenize
-    same = [branch for branch in trace.branches if "Hi" in spelt(branch.tokens)]
-    assert len(same) == 3
-    for branch in same:
-        assert trace.tokens[branch.at : branch.at + len(branch.tokens)] == branch.tokens
-        assert spelt(branch.tokens).endswith('{"thought": "Answer')
-        assert spelt(branch.tokens[-branch.word :]) == "Answer"
-
-
-def test_what_could_be_said_instead_changes_nothing(recorder: Recorder) -> None:
-    texts = load("dev")
-    plain, branching = (compose(texts, 3, instead=count) for count in (0, 5))
-    assert replace(branching, turns=tuple(replace(turn, instead=()) for turn in branching.turns)) == plain
-    said = [turn for turn in branching.turns if turn.begins == "user"]
-    assert all(turn.instead for turn in said)
-    assert len({other.text for turn in said for other in turn.instead}) > 3 * len(said)
-    assert [trace.tokens for trace in recorder.record(branching)] == [trace.tokens for trace in recorder.record(plain)]
-
-
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     traces = [
-        Trace([1, 2, 3, 4], [(1, 3)], [1, 2], [4.0, 0.5], branches=[Branch(2, [8, 9], 1), Branch(1, [8, 7, 6], 2)]),
+        Trace([1, 2, 3, 4], [(1, 3)], [1, 2], [4.0, 0.5]),
         Trace([5, 6], [(0, 1), (1, 2)], [0], [2.0]),
         Trace([7], [(0, 1)]),
     ]
     about = write({0: traces}, tmp_path / "some.npz")
-    assert (about["calls"], about["chosen"], about["branches"]) == (4, 6, 2)
+    assert (about["calls"], about["chosen"]) == (4, 3)
     found = read(tmp_path / "some.npz")
-    assert [record.tokens.tolist() for record in found] == [[1, 2, 3, 4, 8, 9, 8, 7, 6], [5, 6], [7]]
-    assert [record.chosen.tolist() for record in found] == [[1, 2, 5, 7, 8], [0], []]
-    assert [record.weights.tolist() for record in found] == [[4.0, 0.5, DECIDES, DECIDES, DECIDES], [2.0], []]
-    assert [record.branches.tolist() for record in found] == [[[4, 6, 2], [6, 9, 1]], [], []]
-    assert [record.trunk for record in found] == [4, 2, 1]
+    assert [record.tokens.tolist() for record in found] == [[1, 2, 3, 4], [5, 6], [7]]
+    assert [record.chosen.tolist() for record in found] == [[1, 2], [0], []]
+    assert [record.weights.tolist() for record in found] == [[4.0, 0.5], [2.0], []]
 
 
 def test_what_the_grammar_forces_is_not_chosen(recorder: Recorder) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from localmem.models.iq4_nl import rounded
-from training.branching import attend_branching
 from training.export import export, rows_of_gguf
 from training.lora import MergedLinear, round_weights, with_lora
 from training.records import Record
@@ -133,7 +131,6 @@ def tiny() -> Callable[..., Any]:
         sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
         heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
         model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.2))
-        attend_branching(model)
         return with_lora(model, rank=plan.rank, alpha=plan.alpha)
 
     return make
@@ -186,54 +183,6 @@ def test_a_batch_is_the_sum_of_its_records(tiny: Callable[..., Any], records: li
     assert float(whole) == pytest.approx(sum(loss(model, record) for record in records), rel=1e-5)
 
 
-# -- branches
-
-
-@pytest.fixture(scope="module")
-def branching() -> Record:
-    """30 tokens, and four branches of 5 to 8 tokens, of each of which the last one is chosen."""
-    rng = np.random.default_rng(6)
-    branches = np.array([[30, 35, 12], [35, 41, 4], [41, 48, 29], [48, 56, 12]])
-    chosen, weights = np.array([5, 20, 34, 40, 47, 55]), np.array([1, 2, 4, 4, 4, 4], np.float32)
-    return Record(rng.integers(0, 300, 56).astype(np.int32), chosen, weights, branches)
-
-
-def test_a_branch_is_read_as_if_it_stood_in_its_place(tiny: Callable[..., Any], branching: Record) -> None:
-    model, tokens = tiny(), branching.tokens
-    trunk = Record(tokens[:30], branching.chosen[:2], branching.weights[:2])
-    expected = loss(model, trunk)
-    for start, end, at in branching.branches:
-        told = np.concatenate([tokens[:at], tokens[start:end]])
-        expected += loss(model, Record(told, np.array([len(told) - 1]), np.array([4], np.float32)))
-    assert loss(model, branching) == pytest.approx(expected, rel=1e-5)
-    assert loss(model, branching, trunk, branching) == pytest.approx(2 * expected + loss(model, trunk), rel=1e-5)
-
-
-def test_branches_take_rows_as_they_need_them(
-    tiny: Callable[..., Any], branching: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, whole = tiny(), loss(tiny(), branching)
-    for length in (6, 11, 14):  # the longest branch has 8
-        monkeypatch.setattr("training.branching._ROW", length)
-        assert loss(model, branching) == pytest.approx(whole, rel=1e-5)
-
-
-def test_a_pruned_record_ends_at_a_place_with_the_branches_that_lead_up_to_it(branching: Record) -> None:
-    pruned = [branching.pruned(most, random.Random(seed)) for most in (18, 56) for seed in range(30)]
-    assert {record.trunk for record in pruned} == {4, 12, 29, 30}
-    for record in pruned:
-        told = {(at, record.tokens[start:end].tobytes()) for start, end, at in record.branches.tolist()}
-        assert told <= {(at, branching.tokens[start:end].tobytes()) for start, end, at in branching.branches.tolist()}
-        assert record.tokens[: record.trunk].tolist() == branching.tokens[: record.trunk].tolist()
-        assert record.chosen.tolist()[len(record.chosen) - len(told) :] == (record.branches[:, 1] - 1).tolist()
-        assert len(record.chosen) == len(record.weights)
-    whole = {record.trunk: record for record in pruned[30:]}
-    assert {trunk: len(record.branches) for trunk, record in whole.items()} == {4: 1, 12: 3, 29: 4, 30: 4}
-    assert whole[12].branches[:, 2].tolist() == [12, 4, 12]
-    assert all(len(record.tokens) <= 18 for record in pruned[:30] if record.trunk < 29)
-    assert all(branch[2] == 12 for record in pruned[:30] if record.trunk == 12 for branch in record.branches)
-
-
 # -- batches
 
 
@@ -256,13 +205,6 @@ def test_batches_hold_each_record_that_is_short_enough_once_a_pass(records: list
     ends = list(itertools.accumulate(len(batch) for batch in made))
     assert sorted(itertools.chain(*made[: ends.index(len(fitting)) + 1])) == fitting
     assert all(len(batch) * max(batch) <= plan.batch for batch in made)
-
-
-def test_a_batch_always_has_something_to_learn(records: list[Record], branching: Record) -> None:
-    """Though a record may be cut before its first choice, with no room for a branch."""
-    for given in ([*records[:3], branching], [branching]):
-        made = [*itertools.islice(batches(given, replace(PLAN, batch=8)), 60)]
-        assert all(batch and all(len(record.chosen) for record in batch) for batch in made)
 
 
 # -- training

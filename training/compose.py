@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from training import remembering as remember
@@ -69,25 +68,6 @@ PRACTICE: dict[Make, float] = WEIGHTS | {
     talk.came_back: 3.0,
 }
 
-#: What could have been said instead, to learn choices from: more questions, since where their answers are is hardest,
-#: and nothing that no user says.
-INSTEAD: dict[Make, float] = WEIGHTS | {
-    remember.told: 3.6,
-    remember.changed: 3.0,
-    remember.asked: 4.0,
-    remember.in_passing: 2.2,
-    remember.told_again: 0.8,
-    search.told_episode: 2.0,
-    search.asked_unknown: 2.5,
-    search.asked_document: 3.5,
-    search.asked_said: 2.0,
-    talk.talked: 8.0,
-    talk.requested: 6.0,
-    talk.greeted: 0.0,
-    talk.woken: 0.0,
-    talk.reminded: 0.0,
-}
-
 _PERSONAS = (
     "I am Lo, a careful archivist.\nI keep notes and documents, and say where an answer comes from.",
     "I am Mira.\nI am cheerful and brief.",
@@ -96,11 +76,8 @@ _PERSONAS = (
 )
 
 
-def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS, *, instead: int = 0) -> Scenario:
-    """One scenario, its turns mixed by `weights`. Two in five of its agents have functions of the user's own.
-
-    With each of the user's messages come up to `instead` others that could have stood there.
-    """
+def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS) -> Scenario:
+    """One scenario, its turns mixed by `weights`. Two in five of its agents have functions of the user's own."""
     rng = random.Random(f"{texts.split} {seed}")
     start = datetime(2024, 1, 1, 7) + timedelta(days=rng.randint(0, 1500), minutes=rng.randint(0, 840))
     world = World(rng, texts, start)
@@ -111,7 +88,7 @@ def compose(texts: Texts, seed: int, weights: Mapping[Make, float] = WEIGHTS, *,
     documents = tuple((paper.name, paper.text) for paper in world.papers if paper.name)
     notes = tuple(paper.text for paper in world.papers if not paper.name)
     past = _past(world)
-    turns = tuple(_turns(world, weights, random.Random(f"{texts.split} {seed} instead"), instead))
+    turns = tuple(_turns(world, weights))
     persona = rng.choice(_PERSONAS) if rng.random() < 0.25 else None
     functions = tuple(talk.user_function(item) for item in world.requests)
     return Scenario(
@@ -164,7 +141,7 @@ def _summary(world: World) -> str:
     return f"The user {', '.join(listed)}." if listed else "Small talk." if world.past else ""
 
 
-def _turns(world: World, weights: Mapping[Make, float], apart: random.Random, instead: int) -> Iterator[Turn]:
+def _turns(world: World, weights: Mapping[Make, float]) -> Iterator[Turn]:
     rng = world.rng
     count = rng.randint(5, 9)
     if rng.random() < 0.9:
@@ -174,14 +151,13 @@ def _turns(world: World, weights: Mapping[Make, float], apart: random.Random, in
     while made < count and tries < 60:
         tries += 1
         kind = rng.choices(list(weights), list(weights.values()))[0]
-        before = world.fork(apart)
         turn = kind(world)
         if turn is None:
             continue
         made += 1
         if rng.random() < 0.02:
             yield talk.warned()
-        yield replace(turn, instead=_instead(before, instead)) if turn.begins == "user" else turn
+        yield turn
         if turn.begins == "note" and (asked := search.asked_said(world)) is not None:
             yield asked  # what was told the day before is still above
         if rng.random() < 0.03 and made >= 3:
@@ -189,9 +165,3 @@ def _turns(world: World, weights: Mapping[Make, float], apart: random.Random, in
             world.said.clear()
     if rng.random() < 0.25:
         yield talk.paged_out()
-
-
-def _instead(world: World, count: int) -> tuple[Turn, ...]:
-    """Up to so many messages that fit the world as it is, each as if none of the others had been said."""
-    kinds = world.rng.choices(list(INSTEAD), list(INSTEAD.values()), k=count)
-    return tuple(turn for kind in kinds if (turn := kind(world.fork(world.rng))) is not None)

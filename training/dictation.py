@@ -6,9 +6,7 @@ a call that the agent could not have made here is refused. No model computes any
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +17,7 @@ from localmem.engine.decoding import DecodeLoop
 from localmem.engine.llama import LlamaEngine
 from localmem.engine.spelling import TokenBytes
 from localmem.errors import GrammarError
-from localmem.events import write_call
-from localmem.grammar.calls import Spoken, call_grammar
-from localmem.grammar.schema import arguments
 from localmem.protocols import Engine, Generation, Grammar, TextCallback, Vocabulary
-from training.scenario import Call
 
 #: Gives the text of the next answer, or None to let the model write; asked with the grammar it will be written under.
 Author = Callable[[Grammar | None], str | None]
@@ -141,25 +135,3 @@ class DictatedEngine:
 
     def close(self) -> None:
         """The model stays with its owner."""
-
-
-class Beginnings:
-    """How calls begin, in a model's tokens: as they are when they are dictated, up to the first word of the thought."""
-
-    def __init__(self, engine: LlamaEngine) -> None:
-        self._engine = engine
-        self._grammar = call_grammar({"send_message": [arguments({"message": {"const": ""}})]}, Spoken())
-        self._known: dict[str, tuple[list[int], int]] = {}
-
-    def of(self, call: Call) -> tuple[list[int], int]:
-        """The tokens with which a call begins, and how many of them are the word."""
-        word = call.thought.split()[0]
-        if word not in self._known:
-            text = write_call(call.thought, "send_message", {"message": ""})
-            dictated = DictatedEngine(self._engine, lambda _: text, lambda *_: None)
-            tokens = dictated.generate([], constraint=self._grammar).tokens
-            ends = [*accumulate(len(self._engine.vocabulary.token_bytes(token)) for token in tokens)]
-            start = text.encode().index(call.thought.encode())
-            count = bisect_left(ends, start + len(word.encode())) + 1
-            self._known[word] = [*tokens[:count]], sum(end > start for end in ends[:count])
-        return self._known[word]

@@ -32,7 +32,7 @@ _NAMES = {
 _PATH = re.compile(r"layers\.(\d+)\.(.+?)\.lora_([AB])\.")
 _TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.weight\.lora_([ab])")
 #: Raised when the data or their making change in a way that figures depend on.
-DATA_VERSION = 11
+DATA_VERSION = 10
 
 
 def rows_of_gguf(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:

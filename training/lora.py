@@ -114,7 +114,5 @@ def compile_layers(model: Any) -> None:
     if shutil.which(os.environ.get("CXX") or "g++") is None or not python_h.exists():
         print("note: no C++ compiler or no Python headers: a step takes a quarter longer")
         return
-    # With or without gradients, one text or more, rows of branches or none: each is compiled apart.
-    torch._dynamo.config.recompile_limit = 64
     for layer in model.get_base_model().model.layers:
         layer.compile(dynamic=True)  # each by itself: they are alike, and so one compilation serves all

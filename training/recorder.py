@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -32,20 +33,29 @@ from localmem.opening import Setting, open_agent, open_store
 from localmem.prefix import BLOCK_LIMIT, QUOTED_LIMIT, prompt_text
 from localmem.protocols import Embedder, Grammar
 from localmem.quoting import whole
-from localmem.rendering import render
-from training.dictation import Beginnings, DictatedEngine
+from training.dictation import DictatedEngine
 from training.embedding import SharedEmbedder
 from training.functions import callable_of
 from training.quoting import Quotations, Unfit, asked, in_words_of
 from training.scenario import SOURCE, Call, Expected, Scenario, Turn
-from training.traces import DECIDES, Branch, Trace
 
 _SEARCHES = ("conversation_search", "archival_memory_search")
 _SHOWN = 4
 _LONGEST_SUMMARY = 400
 #: How much a choice counts in learning: of the first ones in a thought, in arguments, and in a reply of free wording.
-_FIRST, _ARGUMENTS, _FREE = 2, 2.0, 0.4
+_FIRST, _DECIDES, _ARGUMENTS, _FREE = 2, 4.0, 2.0, 0.4
 _LABEL = re.compile(r"^- \[(\S+) ", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Trace:
+    """Tokens that main context held, and which of them the model is to write. `kinds` says where each turn begins."""
+
+    tokens: list[int]
+    written: list[tuple[int, int]] = field(default_factory=list)
+    chosen: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    kinds: list[tuple[int, str]] = field(default_factory=list)
 
 
 class Recorder:
@@ -70,7 +80,6 @@ class Recorder:
         self._agent: Agent | None = None
         self._now = datetime.now().astimezone()
         self._gists: list[tuple[int, str]] = []
-        self._beginnings = Beginnings(engine)
         self.traces: list[Trace] = []
 
     # -- one scenario
@@ -80,27 +89,11 @@ class Recorder:
         self.traces, self._gists = [], []
         with self.opened(scenario) as agent:
             for turn in scenario.turns:
-                before, branches = agent.context.written, list(self._branches(agent, turn))
                 try:
                     self.take(agent, turn)
                 except (Unfit, LocalmemError):
                     break
-                finally:
-                    # A page-out before the answer began another trace, in which these could not have stood.
-                    if self.traces and self.traces[-1].tokens[: len(before)] == before:
-                        self.traces[-1].branches += branches
         return [trace for trace in self.traces if trace.written]
-
-    def _branches(self, agent: Agent, turn: Turn) -> Iterator[Branch]:
-        """What could be said instead, up to the first word of the answer."""
-        head, at, chat = agent.store.last(), len(agent.context.written), self._dictated.chat_format
-        now = self._now + timedelta(minutes=turn.minutes, seconds=7)
-        for other in turn.instead:
-            begun, word = self._beginnings.of(other.calls[0])
-            event = Event((head.id if head else 0) + 1, now, Kind.USER, text=other.text)
-            message = render(event, after=head)
-            assert message is not None
-            yield Branch(at, [*chat.message(message.role, message.text), *chat.opening, *begun], word)
 
     @contextmanager
     def opened(self, scenario: Scenario) -> Iterator[Agent]:
@@ -359,11 +352,11 @@ class Recorder:
         weights = []
         for number, at in enumerate(chosen):
             if starts[at] < thought:
-                weights.append(DECIDES if number < _FIRST else _ARGUMENTS if answers else 1.0)
+                weights.append(_DECIDES if number < _FIRST else _ARGUMENTS if answers else 1.0)
             elif sends:
                 weights.append(_ARGUMENTS if answers else _FREE)
             else:
-                weights.append(DECIDES if quotes else _ARGUMENTS)
+                weights.append(_DECIDES if quotes else _ARGUMENTS)
         return weights
 
     def _ran(self, name: str) -> str:

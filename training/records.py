@@ -3,9 +3,7 @@
     python -m training.records train --count 3000 --out build/adapter/train.npz
 
 The tokens of records stand one after the other, int32; `lengths` says where each ends, and `chosen` are the places of
-those that the model is to choose, with their `weights`. A record ends with its branches, if it has any: `counts` says
-how many, and `branches` where in the record each begins, where it ends, and in the place of which token it could have
-stood.
+those that the model is to choose, with their `weights`.
 """
 
 from __future__ import annotations
@@ -14,11 +12,10 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -26,9 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.recorder import Recorder
+from training.recorder import Recorder, Trace
 from training.texts import KINDS, load
-from training.traces import DECIDES, Trace
 
 _N_CTX = 8192
 _PATIENCE_S = 5
@@ -37,43 +33,15 @@ _PATIENCE_S = 5
 @dataclass(frozen=True, slots=True)
 class Record:
     """What main context held: `tokens`, the places of those that the model chose (no grammar forced them), and how
-    much each of these counts.
-
-    The last tokens are branches: what could have stood at an earlier place. `branches`, of shape (branches, 3), says
-    where each begins and ends among the tokens, and in the place of which token it could have stood.
-    """
+    much each of these counts."""
 
     tokens: NDArray[np.int32]
     chosen: NDArray[np.int64]
     weights: NDArray[np.float32]
-    branches: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-
-    @property
-    def trunk(self) -> int:
-        """The number of tokens that did stand in main context."""
-        return int(self.branches[0, 0]) if len(self.branches) else len(self.tokens)
-
-    def pruned(self, most: int, rng: random.Random) -> Record:
-        """Up to a place drawn by `rng`, where a branch could have stood, or the end; with as many of the branches there
-        and before as keep it within `most` tokens, the nearest first. Late places, which have more, are likelier.
-        """
-        if not len(self.branches):
-            return self
-        places = [*np.unique(self.branches[:, 2]).tolist(), self.trunk]
-        trunk = max(rng.choices(places, k=2))
-        stays, room = np.arange(len(self.tokens)) < trunk, most - trunk
-        for start, end, at in sorted(self.branches.tolist(), key=lambda branch: (-branch[2], rng.random())):
-            if at <= trunk and end - start <= room:
-                stays[start:end] = True
-                room -= end - start
-        place = np.cumsum(stays) - 1  # of each token that stays, among those
-        chosen, branches = stays[self.chosen], self.branches[stays[self.branches[:, 0]]]
-        branches = np.stack([place[branches[:, 0]], place[branches[:, 1] - 1] + 1, branches[:, 2]], axis=1)
-        return Record(self.tokens[stays], place[self.chosen[chosen]], self.weights[chosen], branches)
 
 
-def recorded(split: str, seeds: Sequence[int], instead: int) -> Iterator[tuple[int, list[Trace]]]:
-    """The traces of each of `seeds`, with up to `instead` branches at each message."""
+def traces(split: str, seeds: Sequence[int]) -> Iterator[tuple[int, list[Trace]]]:
+    """The traces of each of `seeds`."""
     from localmem.config import Paths, load_config
     from localmem.engine.load import load_engine
     from localmem.memory.embedder import SentenceEmbedder
@@ -88,25 +56,25 @@ def recorded(split: str, seeds: Sequence[int], instead: int) -> Iterator[tuple[i
         recorder, texts = Recorder(engine, embedder), load(split)
         weights = PRACTICE if split == "train" else WEIGHTS
         for seed in seeds:
-            yield seed, recorder.record(compose(texts, seed, weights, instead=instead))
+            yield seed, recorder.record(compose(texts, seed, weights))
     finally:
         engine.close()
         embedder.close()
 
 
-def _some(given: tuple[str, Sequence[int], int, Any]) -> None:
-    split, seeds, instead, queue = given
-    for seed, made in recorded(split, seeds, instead):
+def _some(given: tuple[str, Sequence[int], Any]) -> None:
+    split, seeds, queue = given
+    for seed, made in traces(split, seeds):
         queue.put((seed, made))
     queue.put(None)
 
 
-def make(split: str, seeds: range, processes: int, *, instead: int = 0) -> dict[int, list[Trace]]:
+def make(split: str, seeds: range, processes: int) -> dict[int, list[Trace]]:
     """The traces of the scenarios of `seeds`."""
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()
     parts = [seeds[start::processes] for start in range(processes)]
-    workers = [context.Process(target=_some, args=((split, part, instead, queue),), daemon=True) for part in parts]
+    workers = [context.Process(target=_some, args=((split, part, queue),), daemon=True) for part in parts]
     for worker in workers:
         worker.start()
     found: dict[int, list[Trace]] = {}
@@ -129,46 +97,26 @@ def make(split: str, seeds: range, processes: int, *, instead: int = 0) -> dict[
 
 def write(found: dict[int, list[Trace]], file: Path) -> dict[str, Any]:
     """Write records down; what they hold, JSON-ready."""
-    traces = [trace for made in found.values() for trace in made]
-    records = [_record(trace) for trace in traces]
-    tokens, weights, branches = (
-        np.concatenate([getattr(record, name) for record in records]) for name in ("tokens", "weights", "branches")
-    )
-    lengths = [len(record.tokens) for record in records]
+    records = [trace for made in found.values() for trace in made]
+    lengths = [len(trace.tokens) for trace in records]
+    tokens = np.concatenate([np.array(trace.tokens, np.int32) for trace in records])
     starts = np.cumsum([0, *lengths[:-1]])
-    chosen = np.concatenate([start + record.chosen for start, record in zip(starts, records, strict=True)])
-    counts = np.array([len(record.branches) for record in records])
+    places = [np.array(trace.chosen, np.int64) for trace in records]
+    chosen = np.concatenate([start + part for start, part in zip(starts, places, strict=True)])
+    weights = np.array([weight for trace in records for weight in trace.weights], np.float32)
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        file, tokens=tokens, lengths=np.array(lengths), chosen=chosen, weights=weights, branches=branches, counts=counts
-    )
-    kinds = Counter(kind for trace in traces for _, kind in trace.kinds)
+    np.savez_compressed(file, tokens=tokens, lengths=np.array(lengths), chosen=chosen, weights=weights)
+    kinds = Counter(kind for trace in records for _, kind in trace.kinds)
     return {
         "scenarios": len(found),
         "records": len(records),
-        "branches": len(branches),
-        "calls": sum(len(trace.written) for trace in traces),
+        "calls": sum(len(trace.written) for trace in records),
         "tokens": int(tokens.size),
-        "written": sum(end - start for trace in traces for start, end in trace.written),
+        "written": sum(end - start for trace in records for start, end in trace.written),
         "chosen": int(chosen.size),
         "kinds": dict(kinds.most_common()),
         "data": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
     }
-
-
-def _record(trace: Trace) -> Record:
-    tokens, chosen, weights, branches = [*trace.tokens], [*trace.chosen], [*trace.weights], []
-    for branch in trace.branches:
-        branches.append((len(tokens), len(tokens) + len(branch.tokens), branch.at))
-        tokens += branch.tokens
-        chosen += range(len(tokens) - branch.word, len(tokens))
-        weights += [DECIDES] * branch.word
-    return Record(
-        np.array(tokens, np.int32),
-        np.array(chosen, np.int64),
-        np.array(weights, np.float32),
-        np.array(branches, np.int64).reshape(-1, 3),
-    )
 
 
 def read(file: Path) -> list[Record]:
@@ -178,11 +126,9 @@ def read(file: Path) -> list[Record]:
         parts = np.split(data["tokens"], ends[:-1])
         cuts = np.searchsorted(data["chosen"], ends[:-1])
         chosen, weights = np.split(data["chosen"], cuts), np.split(data["weights"], cuts)
-        branches = np.split(data["branches"], np.cumsum(data["counts"])[:-1])
     starts = ends - [len(part) for part in parts]
     return [
-        Record(part, places - start, *rest)
-        for part, places, start, *rest in zip(parts, chosen, starts, weights, branches, strict=True)
+        Record(part, places - start, w) for part, places, start, w in zip(parts, chosen, starts, weights, strict=True)
     ]
 
 
@@ -191,13 +137,11 @@ def main() -> None:
     parser.add_argument("split", choices=["train", "dev", "test"])
     parser.add_argument("--count", type=int, default=3000, help="scenarios (default: 3000)")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first of them (default: 0)")
-    parser.add_argument("--instead", type=int, default=7, help="branches at each of the user's messages (default: 7)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     print({kind: len(load(options.split)[kind]) for kind in KINDS})
-    seeds = range(options.first, options.first + options.count)
-    made = make(options.split, seeds, options.processes, instead=options.instead)
+    made = make(options.split, range(options.first, options.first + options.count), options.processes)
     print(json.dumps(write(made, options.out)))
 
 

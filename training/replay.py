@@ -18,9 +18,9 @@ from localmem.engine.llama import LlamaEngine
 from localmem.engine.loading import LlamaOptions
 from localmem.protocols import Sampling
 from training.lora import base_file
+from training.recorder import Trace
 from training.records import write
 from training.texts import fill, load
-from training.traces import Trace
 
 _AS_IT_IS = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 _PROSE_TOKENS = 640

@@ -51,10 +51,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What begins a turn, the calls that answer it, and what is expected of them. `gist` is for summaries.
-
-    `instead` is what the user could have said in its place: only how these are answered first is of interest.
-    """
+    """What begins a turn, the calls that answer it, and what is expected of them. `gist` is for summaries."""
 
     text: str
     calls: tuple[Call, ...]
@@ -62,7 +59,6 @@ class Turn:
     begins: Begins = "user"
     gist: str = ""
     minutes: int = 1
-    instead: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.branching import Inputs, attend_branching, laid_out
 from training.export import weights_of
 from training.lora import base_file, compile_layers, load_base, round_weights, with_lora
 from training.records import Record, read
@@ -38,11 +37,11 @@ _CHUNK = 512  # positions whose logits exist at one time: the vocabulary is larg
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train. `batch` is tokens a step; a record whose trunk has more than `most` is left out. If there is
-    ordinary text, one step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are
-    clipped. What is kept is the mean of the weights over the last steps, each counting less than the one after it:
-    `horizon` of them. Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the
-    sha256 of the file that the first weights came from, if they came from one."""
+    """How to train. `batch` is tokens a step; a record of more than `most` is left out. If there is ordinary text, one
+    step in `replay_every` is on that; its loss is multiplied by `replay_weight` before gradients are clipped. What is
+    kept is the mean of the weights over the last steps, each counting less than the one after it: `horizon` of them.
+    Each `every` steps the state is saved, and the weights are rounded anew. `begun_with` is the sha256 of the file that
+    the first weights came from, if they came from one."""
 
     rank: int = 16
     alpha: int = 32
@@ -63,36 +62,26 @@ class Plan:
 
 
 def batches(records: Sequence[Record], plan: Plan) -> Iterator[list[Record]]:
-    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed. One
-    with branches is cut elsewhere each time."""
+    """Records in batches of about `plan.batch` tokens, alike in length within one, in an order drawn by the seed."""
     rng = random.Random(plan.seed)
-    fitting = [record for record in records if record.trunk <= plan.most and len(record.chosen)]
+    fitting = [record for record in records if len(record.tokens) <= plan.most and len(record.chosen)]
     if not fitting:
         raise SystemExit(f"There is no record of {plan.most} tokens or less to learn from.")
     while True:
         rng.shuffle(fitting)
         for start in range(0, len(fitting), 64):
-            group = [record.pruned(plan.batch, rng) for record in fitting[start : start + 64]]
-            group = sorted((record for record in group if len(record.chosen)), key=lambda record: len(record.tokens))
-            made: list[list[Record]] = []
+            group = sorted(fitting[start : start + 64], key=lambda record: len(record.tokens))
+            made: list[list[Record]] = [[]]
             for record in group:
-                if not made or (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
+                if made[-1] and (len(made[-1]) + 1) * len(record.tokens) > plan.batch:
                     made.append([])
                 made[-1].append(record)
             rng.shuffle(made)
             yield from made
 
 
-def passes(batch: Sequence[Record]) -> Iterator[Inputs]:
-    """A batch as what the model reads at once: all records without branches, and each of the others."""
-    plain = [record for record in batch if not len(record.branches)]
-    if plain:
-        yield padded(plain)
-    yield from (laid_out(record) for record in batch if len(record.branches))
-
-
-def padded(batch: Sequence[Record]) -> Inputs:
-    """Records side by side. Padding stands behind everything, so that causal attention alone keeps it out."""
+def tensors(batch: Sequence[Record]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids of shape (records, longest), padded at their ends; flat positions before each choice; weights of choices."""
     longest = max(len(record.tokens) for record in batch)
     ids = np.zeros((len(batch), longest), np.int64)
     places: list[int] = []
@@ -100,39 +89,37 @@ def padded(batch: Sequence[Record]) -> Inputs:
         ids[row, : len(record.tokens)] = record.tokens
         places += (row * longest + record.chosen - 1).tolist()
     weights = np.concatenate([record.weights for record in batch])
-    return Inputs(torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights))
+    return torch.from_numpy(ids), torch.tensor(places), torch.from_numpy(weights)
 
 
 def loss_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
-    """The weighted sum of the losses of what the model is to choose, in nats, and the sum of the weights."""
+    """The weighted sum of the losses of what the model is to choose, in nats, and the sum of the weights.
+
+    Padding stands behind everything, so that causal attention alone keeps it out.
+    """
+    ids, places, weights = tensors(batch)
     base = model.get_base_model()
-    total, count = torch.zeros(()), 0.0
-    for given in passes(batch):
-        hidden = _hidden(base, given)
-        wanted = given.ids.flatten()[given.places + 1]
-        total = total + _summed(_chunk_loss, base.lm_head, hidden[given.places], wanted, given.weights)
-        count += float(given.weights.sum())
-    return total, count
+    hidden = _hidden(base, ids)
+    wanted = ids.flatten()[places + 1]
+    return _summed(_chunk_loss, base.lm_head, hidden[places], wanted, weights), float(weights.sum())
 
 
 def divergence_of(model: Any, batch: Sequence[Record]) -> tuple[Tensor, float]:
     """The sum over some of the choices of the Kullback-Leibler divergence of the model from itself without the LoRA, in
     nats, and their number: each needs the whole vocabulary, twice."""
-    given = padded(batch)
-    places = given.places[::_SPARSE]
+    ids, places, _ = tensors(batch)
+    places = places[::_SPARSE]
     base = model.get_base_model()
     with torch.no_grad(), model.disable_adapter():
-        before = _hidden(base, given)
-    hidden = _hidden(base, given)
+        before = _hidden(base, ids)
+    hidden = _hidden(base, ids)
     return _summed(_chunk_divergence, base.lm_head, hidden[places], before[places]), float(len(places))
 
 
-def _hidden(base: Any, given: Inputs) -> Tensor:
-    """The last hidden states, of shape (tokens, width): row behind row."""
-    states: Tensor = base.model(
-        input_ids=given.ids, attention_mask=given.seen, position_ids=given.positions, use_cache=False
-    ).last_hidden_state
-    return states.flatten(0, 1)
+def _hidden(base: Any, ids: Tensor) -> Tensor:
+    """The last hidden states, of shape (records * longest, width)."""
+    states: Tensor = base.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)
+    return states
 
 
 def _summed(chunk: Callable[..., Tensor], head: nn.Module, *rows: Tensor) -> Tensor:
@@ -293,9 +280,7 @@ def main() -> None:
         every=options.every,
         begun_with=sha256(options.begin_with.read_bytes()).hexdigest() if options.begin_with else "",
     )
-    base = load_base(base_file())
-    attend_branching(base)
-    model = with_lora(base, rank=plan.rank, alpha=plan.alpha)
+    model = with_lora(load_base(base_file()), rank=plan.rank, alpha=plan.alpha)
     compile_layers(model)
     trainer = Trainer(model, plan, options.out)
     if options.begin_with is not None:

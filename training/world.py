@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from training.scenario import Past
@@ -105,14 +105,6 @@ class World:
         values = self.texts.draw(item, self.rng)
         values["text"] = fill(item["text"], values)
         return Paper(item, values, "", fill(item["content"], values))
-
-    def fork(self, rng: random.Random) -> World:
-        """The same world, whose further course is drawn by `rng` and leaves this one as it is.
-
-        No turn changes what is past, or which functions there are.
-        """
-        facts, said, papers = self.facts.copy(), self.said.copy(), self.papers.copy()
-        return replace(self, rng=rng, facts=facts, said=said, papers=papers, used=self.used.copy())
 
     @property
     def known(self) -> set[str]:
